@@ -1,0 +1,1 @@
+"""Device kernels of the models, each beside its plain torch form."""

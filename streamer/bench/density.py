@@ -1,0 +1,247 @@
+"""How many live 720p30 streams with sound a machine labels within the bound, and what one of them costs by stage.
+
+The cameras are real RTSP servers and the service is the real one, each in processes of their own on the same machine;
+the cameras' CPU is not counted. A number of streams *holds* when in the measured time every hop of every stream was
+answered in time with labels: nothing shed, late or missing. Beside it stand its parts measured alone on one core.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import click
+
+from streamer.bench import parts
+from streamer.bench.clip import density_clip
+from streamer.bench.conditions import conditions
+from streamer.bench.processes import children, cpu_seconds, resident_mb, scrape
+from streamer.cursor import EntryId
+from streamer.demo.camera import LocalCamera
+from streamer.embedded import EmbeddedStore
+from streamer.errors import StreamerError
+from streamer.store import Store
+
+_SESSIONS_A_CAMERA = 4
+_START = 8
+_STEP = 2
+_MOST = 64
+_SETTLE_S = 8.0
+_HOP_S = 0.5
+
+
+@dataclass(slots=True)
+class Run:
+    """One number of streams, measured for `seconds`."""
+
+    streams: int
+    seconds: float
+    segments: int = 0
+    missing: int = 0
+    late: int = 0
+    statuses: dict[str, int] = field(default_factory=dict)
+    latency_ms: dict[str, float] = field(default_factory=dict)
+    cores: dict[str, float] = field(default_factory=dict)
+    stages: dict[str, float] = field(default_factory=dict)
+    rss_mb: float = 0.0
+
+    @property
+    def holds(self) -> bool:
+        """Whether every hop was answered in time with labels."""
+        return self.segments > 0 and not self.missing and not self.late and set(self.statuses) == {"ok"}
+
+    @property
+    def cores_a_stream(self) -> float:
+        """Cores that the service (pipeline, hub, store) used for each stream."""
+        return sum(self.cores.values()) / self.streams
+
+
+def run(streams: int | None, seconds: float, clip: Path | None, bound_ns: int, as_json: bool) -> None:
+    """Measure and print; `streams=None` looks for the largest number that holds."""
+    path = clip or density_clip()
+    click.echo(f"clip {path}", err=True)
+    alone, everything = parts.alone(path), parts.decoding_everything(path)
+    for name, cores in alone.items():
+        click.echo(f"  alone: {name:8} {cores:.4f} core a stream", err=True)
+    runs = asyncio.run(_measure(path, streams, seconds, bound_ns))
+    held = [entry for entry in runs if entry.holds]
+    best = max(held, key=lambda entry: entry.streams) if held else runs[0]
+    result = {
+        "streams": best.streams if held else 0,
+        "cores_a_stream": round(best.cores_a_stream, 4),
+        "cores_by_process": {name: round(cores / best.streams, 4) for name, cores in best.cores.items()},
+        "cores_by_stage": {name: round(cores / best.streams, 4) for name, cores in best.stages.items()},
+        "latency_ms": best.latency_ms,
+        "bound_ms": bound_ns // 1_000_000,
+        "alone": {name: round(cores, 4) for name, cores in alone.items()} | {"sum": round(sum(alone.values()), 4)},
+        "alone_decode_everything": round(everything, 4),
+        "runs": [asdict(entry) | {"holds": entry.holds} for entry in runs],
+        "input": {"clip": path.name, "bytes": path.stat().st_size},
+        "command": "streamer " + " ".join(sys.argv[1:]),
+        **conditions(),
+    }
+    _report(result)
+    if as_json:
+        click.echo(json.dumps(result))
+
+
+def _report(result: dict[str, object]) -> None:
+    click.echo(
+        f"{result['streams']} streams hold at {result['cores_a_stream']} core a stream (bound {result['bound_ms']} ms)",
+        err=True,
+    )
+    for title in ("cores_by_process", "cores_by_stage", "alone", "latency_ms"):
+        figures = result[title]
+        assert isinstance(figures, dict)
+        click.echo(f"  {title:17} " + "  ".join(f"{name} {value}" for name, value in figures.items()), err=True)
+
+
+async def _measure(clip: Path, streams: int | None, seconds: float, bound_ns: int) -> list[Run]:
+    runs: list[Run] = []
+    for count in [streams] if streams is not None else range(_START, _MOST + 1, _STEP):
+        entry = await _one(clip, count, seconds, bound_ns)
+        runs.append(entry)
+        click.echo(
+            f"{count:3} streams: {'hold' if entry.holds else 'do not hold'}, {entry.cores_a_stream:.3f} core a stream, "
+            f"{entry.statuses}, missing {entry.missing}, late {entry.late}, p99 {entry.latency_ms.get('p99')} ms",
+            err=True,
+        )
+        if not entry.holds:
+            break
+    if streams is None and not runs[0].holds:
+        for count in range(_START - 1, 0, -1):
+            runs.append(await _one(clip, count, seconds, bound_ns))
+            if runs[-1].holds:
+                break
+    return runs
+
+
+async def _one(clip: Path, count: int, seconds: float, bound_ns: int) -> Run:
+    entry = Run(count, seconds)
+    async with AsyncExitStack() as stack:
+        urls = await _cameras(stack, clip, count)
+        embedded = await stack.enter_async_context(EmbeddedStore())
+        store = Store.connect(embedded.url)
+        stack.push_async_callback(store.close)
+        pid, http = await stack.enter_async_context(_service(urls, embedded.url, bound_ns))
+        await _settled(store, count)
+        hub = next((child for child, command in children(pid) if "hub" in command), 0)
+        watched = {"service": pid, "hub": hub, "store": embedded.pid or 0}
+        before, stages = {name: cpu_seconds(p) for name, p in watched.items()}, _stages(http)
+        place = (await store.feed_bounds()).last
+        started = time.monotonic()
+        await asyncio.sleep(seconds)
+        elapsed = time.monotonic() - started
+        entry.cores = {name: (cpu_seconds(p) - before[name]) / elapsed for name, p in watched.items()}
+        entry.stages = {name: (value - stages.get(name, 0.0)) / elapsed for name, value in _stages(http).items()}
+        entry.rss_mb = round(resident_mb(pid), 1)
+        await _count(store, place, entry)
+    return entry
+
+
+async def _cameras(stack: AsyncExitStack, clip: Path, count: int) -> list[str]:
+    urls: list[str] = []
+    while len(urls) < count:
+        camera = LocalCamera(clip)
+        await asyncio.to_thread(camera.start)
+        stack.callback(camera.stop)
+        urls += [camera.url] * min(_SESSIONS_A_CAMERA, count - len(urls))
+    return urls
+
+
+@asynccontextmanager
+async def _service(urls: list[str], redis_url: str, bound_ns: int) -> AsyncIterator[tuple[int, str]]:
+    """The service as its users start it; its process id and the address of its HTTP side."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "density.yaml"
+        streams = {f"s{index:03}": {"source": url} for index, url in enumerate(urls)}
+        config.write_text(
+            json.dumps({"streams": streams, "latency_bound": f"{bound_ns // 1_000_000}ms"}), encoding="utf-8"
+        )
+        command = [
+            "-m",
+            "streamer",
+            "run",
+            str(config),
+            "--redis",
+            redis_url,
+            "--http",
+            "127.0.0.1:0",
+            "--ws",
+            "127.0.0.1:0",
+        ]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *command, stderr=asyncio.subprocess.PIPE, env={**os.environ, "NO_COLOR": "1"}
+        )
+        try:
+            yield process.pid, await _page_of(process)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            await process.wait()
+
+
+async def _page_of(process: asyncio.subprocess.Process) -> str:
+    assert process.stderr is not None
+    said = []
+    async with asyncio.timeout(120):
+        while line := (await process.stderr.readline()).decode():
+            said.append(line)
+            if found := re.search(r"page\s+(http://\S+?)/?\s*$", line):
+                asyncio.get_running_loop().create_task(_swallow(process.stderr))
+                return found[1]
+    raise StreamerError("the service under measurement did not start: " + "".join(said[-3:]).strip())
+
+
+async def _swallow(pipe: asyncio.StreamReader) -> None:
+    while await pipe.read(65536):
+        pass
+
+
+async def _settled(store: Store, count: int) -> None:
+    """Return when every stream has had full windows for a while."""
+    async with asyncio.timeout(60):
+        while len(await store.streams()) < count:  # noqa: ASYNC110 - the store has no event for it
+            await asyncio.sleep(0.5)
+    await asyncio.sleep(_SETTLE_S)
+
+
+def _stages(http: str) -> dict[str, float]:
+    samples = scrape(f"{http}/metrics")
+    return {
+        dict(labels)["part"]: value for (name, labels), value in samples.items() if name == "streamer_cpu_seconds_total"
+    }
+
+
+async def _count(store: Store, after: EntryId, entry: Run) -> None:
+    """Read what was published in the measured time: outcomes, holes, latencies."""
+    statuses: Counter[str] = Counter()
+    totals: list[float] = []
+    seqs: dict[tuple[str, str], list[int]] = {}
+    place = after.next()
+    while page := (await store.range_feed(place, count=1000)).entries:
+        for _, raw in page:
+            message = json.loads(raw)
+            if message["type"] == "segment":
+                statuses[message["status"]] += 1
+                totals.append(message["latency_ms"]["total"])
+                entry.late += message["latency_ms"]["total"] > message["bound_ms"]
+                seqs.setdefault((message["stream"], message["epoch"]), []).append(message["seq"])
+        place = page[-1][0].next()
+    entry.segments, entry.statuses = sum(statuses.values()), dict(statuses)
+    entry.missing = sum(found[-1] - found[0] + 1 - len(found) for found in seqs.values())
+    expected = entry.streams * (entry.seconds / _HOP_S - 2)
+    entry.missing += max(0, round(expected - entry.segments))
+    ordered = sorted(totals)
+    for name, quantile in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("max", 1.0)):
+        entry.latency_ms[name] = ordered[min(len(ordered) - 1, int(quantile * len(ordered)))] if ordered else 0.0

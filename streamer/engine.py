@@ -1,0 +1,237 @@
+"""The one owner of the device: encodes every picture and patch once, keeps their tokens, fuses windows into scores.
+
+Numpy in, numpy out. Tokens, not windows, are what is encoded: overlapping windows gather the tokens they share from a
+ring a stream, so a shorter hop costs only fusion. On a CPU the encoders and the fusion run under ONNX Runtime,
+exported once
+from the torch modules in `models`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from models import checkpoint as checkpoints
+from models import export, weights
+from models.config import LabelInfo
+from streamer.errors import UserError, WeightsError
+from streamer.media import Geometry, Patch, Picture, Scores, Window
+
+# The most pictures in one call of the encoder: past this a CPU gains nothing and the activations leave its caches.
+_CHUNK = 4
+
+Progress = Callable[[str, int, int], None]
+
+
+class Engine(Protocol):
+    """What the pipeline needs of a device."""
+
+    geometry: Geometry
+    labels: list[LabelInfo]
+
+    def run(self, windows: Sequence[Window]) -> list[Scores]:
+        """Score `windows` (blocking, one caller at a time); the answers are in their order."""
+        ...
+
+    def forget(self, stream: str) -> None:
+        """Free the tokens of `stream`. Any thread."""
+        ...
+
+    def warm_up(self) -> None:
+        """Compute once with media of no meaning, so that the first window does not pay for what is only done once."""
+        ...
+
+
+@dataclass(slots=True)
+class _Ring:
+    """Tokens of one modality of one stream: float32 `[R, D]`, row `index % R`, with the index that each row holds."""
+
+    tokens: NDArray[np.float32]
+    holds: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, rows: int, width: int) -> _Ring:
+        return cls(np.zeros((rows, width), np.float32), np.full(rows, -1, np.int64))
+
+    def has(self, index: int) -> bool:
+        return bool(self.holds[index % len(self.holds)] == index)
+
+    def put(self, index: int, token: NDArray[np.float32]) -> None:
+        row = index % len(self.holds)
+        self.tokens[row] = token
+        self.holds[row] = index
+
+    def get(self, index: int) -> NDArray[np.float32]:
+        token: NDArray[np.float32] = self.tokens[index % len(self.holds)]
+        return token
+
+
+@dataclass(frozen=True, slots=True)
+class _StreamTokens:
+    video: _Ring
+    audio: _Ring
+
+
+class OnnxEngine:
+    """Inference on a CPU by ONNX Runtime.
+
+    Args:
+        checkpoint: what to serve.
+        files: its parts as ONNX graphs.
+        threads: cores one call may use; decoding needs the others.
+    """
+
+    def __init__(self, checkpoint: checkpoints.Checkpoint, files: export.Exported, threads: int) -> None:
+        cut = checkpoint.geometry
+        self.geometry = Geometry(
+            window_ns=cut.window_ns,
+            hop_ns=cut.hop_ns,
+            frame_rates=cut.frame_rates,
+            frame_size=cut.frame_size,
+            sample_rate=cut.sample_rate,
+            patch_samples=cut.patch_samples,
+            patch_hop_ns=cut.patch_hop_ns,
+        )
+        self.labels = list(checkpoint.labels)
+        self._video_width = cut.video_width
+        self._audio_width = cut.audio_width
+        self._pictures_most = self.geometry.frame_rates[-1] * cut.window_ns // 1_000_000_000 + 1
+        self._patches_most = max(1, (cut.window_ns - self.geometry.patch_ns) // cut.patch_hop_ns + 1)
+        self._frame = _session(files.frame, threads)
+        self._audio = _session(files.audio, threads)
+        self._fusion = _session(files.fusion, threads)
+        self._streams: dict[str, _StreamTokens] = {}
+        self._lock = threading.Lock()
+
+    def run(self, windows: Sequence[Window]) -> list[Scores]:
+        """Score `windows`: encode what is new in them, gather, fuse. The answers are in their order."""
+        held = [self._tokens_of(window.stream) for window in windows]
+        self._encode_pictures(windows, held)
+        self._encode_patches(windows, held)
+        return self._fuse(windows, held)
+
+    def forget(self, stream: str) -> None:
+        """Free the tokens of `stream`. Any thread."""
+        with self._lock:
+            self._streams.pop(stream, None)
+
+    def warm_up(self) -> None:
+        """Compute every size of batch once with media of no meaning."""
+        pixels = np.zeros((_CHUNK, self.geometry.frame_size, self.geometry.frame_size, 3), np.uint8)
+        waveform = np.zeros((_CHUNK, self.geometry.patch_samples), np.float32)
+        for size in range(1, _CHUNK + 1):
+            self._frame.run(["token"], {"pixels": pixels[:size]})
+            self._audio.run(["token"], {"waveform": waveform[:size]})
+
+    def _tokens_of(self, stream: str) -> _StreamTokens:
+        with self._lock:
+            tokens = self._streams.get(stream)
+            if tokens is None:
+                # Twice a window's worth: consecutive windows of one batch never overwrite each other's tokens.
+                tokens = _StreamTokens(
+                    _Ring.of(4 * self._pictures_most, self._video_width),
+                    _Ring.of(4 * self._patches_most, self._audio_width),
+                )
+                self._streams[stream] = tokens
+            return tokens
+
+    def _encode_pictures(self, windows: Sequence[Window], held: list[_StreamTokens]) -> None:
+        new: dict[tuple[str, int], tuple[_Ring, Picture]] = {}
+        for window, tokens in zip(windows, held, strict=True):
+            for picture in window.pictures:
+                if not tokens.video.has(picture.index):
+                    new[window.stream, picture.index] = (tokens.video, picture)
+        entries = list(new.values())
+        for start in range(0, len(entries), _CHUNK):
+            chunk = entries[start : start + _CHUNK]
+            encoded = self._frame.run(["token"], {"pixels": np.stack([picture.rgb for _, picture in chunk])})[0]
+            for (ring, picture), token in zip(chunk, encoded, strict=True):
+                ring.put(picture.index, token)
+
+    def _encode_patches(self, windows: Sequence[Window], held: list[_StreamTokens]) -> None:
+        new: dict[tuple[str, int], tuple[_Ring, Patch]] = {}
+        for window, tokens in zip(windows, held, strict=True):
+            for patch in window.patches:
+                if not tokens.audio.has(patch.index):
+                    new[window.stream, patch.index] = (tokens.audio, patch)
+        entries = list(new.values())
+        for start in range(0, len(entries), _CHUNK):
+            chunk = entries[start : start + _CHUNK]
+            encoded = self._audio.run(["token"], {"waveform": np.stack([patch.samples for _, patch in chunk])})[0]
+            for (ring, patch), token in zip(chunk, encoded, strict=True):
+                ring.put(patch.index, token)
+
+    def _fuse(self, windows: Sequence[Window], held: list[_StreamTokens]) -> list[Scores]:
+        count = len(windows)
+        pictures = max(1, *(min(len(window.pictures), self._pictures_most) for window in windows))
+        patches = max(1, *(min(len(window.patches), self._patches_most) for window in windows))
+        video = np.zeros((count, pictures, self._video_width), np.float32)
+        video_mask = np.zeros((count, pictures), np.float32)
+        audio = np.zeros((count, patches, self._audio_width), np.float32)
+        audio_mask = np.zeros((count, patches), np.float32)
+        for row, (window, tokens) in enumerate(zip(windows, held, strict=True)):
+            for column, picture in enumerate(window.pictures[-self._pictures_most :]):
+                video[row, column] = tokens.video.get(picture.index)
+                video_mask[row, column] = 1.0
+            for column, patch in enumerate(window.patches[-self._patches_most :]):
+                audio[row, column] = tokens.audio.get(patch.index)
+                audio_mask[row, column] = 1.0
+        feeds = {"video": video, "video_mask": video_mask, "audio": audio, "audio_mask": audio_mask}
+        scores, shares = self._fusion.run(["scores", "shares"], feeds)
+        return [Scores(scores[row], shares[row]) for row in range(count)]
+
+
+def _session(path: Path, threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Spinning threads burn the cores that decoding needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def load(
+    device: str,
+    weights_dir: Path | None,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> Engine:
+    """The engine for `device` (`auto`, `cpu`, `cuda:N`), with its weights fetched and exported where that was not
+    done yet.
+
+    Raises:
+        UserError: the device does not exist or is not served yet.
+        WeightsError: the weights could not be had.
+    """
+    if device not in ("auto", "cpu"):
+        raise UserError(f"--device {device}: this version computes on the CPU only; use --device cpu")
+    checkpoint, files = _ready(weights_dir, progress)
+    return OnnxEngine(checkpoint, files, threads)
+
+
+def prepare(weights_dir: Path | None, progress: Progress | None = None) -> list[tuple[str, Path]]:
+    """Fetch, check and export everything that serving needs; gives (name, file) of each.
+
+    Raises:
+        WeightsError: the weights could not be had.
+    """
+    checkpoint, files = _ready(weights_dir, progress)
+    parts = [("checkpoint", checkpoint.path), ("frame encoder", files.frame), ("audio encoder", files.audio)]
+    return [*parts, ("fusion", files.fusion)]
+
+
+def _ready(weights_dir: Path | None, progress: Progress | None) -> tuple[checkpoints.Checkpoint, export.Exported]:
+    try:
+        fetched = weights.fetch(weights_dir, progress)
+        checkpoint = checkpoints.load("tags", fetched)
+        return checkpoint, export.export(checkpoint, fetched)
+    except (weights.WeightsFetchError, checkpoints.CheckpointError) as error:
+        raise WeightsError(str(error)) from error

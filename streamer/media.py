@@ -1,0 +1,183 @@
+"""What flows between the rooms: media with its time, windows cut from it, scores computed on them.
+
+**Media time** of a live stream is capture time on the host's monotonic clock in integer nanoseconds: the source's
+timeline maps each presentation time stamp onto it, so both tracks of a camera share one axis and a deadline is a sum.
+Offline (`streamer
+label`) it counts from 0 at the start of the file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Modality = Literal["video", "audio", "text"]
+MODALITIES: tuple[Modality, ...] = ("video", "audio", "text")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One sampled picture.
+
+    rgb: uint8 `[S, S, 3]`, RGB, S as the checkpoint's geometry says. `duration_ns` is how long this sample stands
+    for: the sampling period, or the camera's own frame interval where that is longer.
+    """
+
+    media_ns: int
+    duration_ns: int
+    arrived_ns: int
+    rgb: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class AudioChunk:
+    """A run of sound without holes: float32 `[n]` in [-1, 1], mono, at the checkpoint's sample rate; `media_ns` is
+    its first sample's."""
+
+    media_ns: int
+    arrived_ns: int
+    samples: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far each track has been read: everything before this media time has been delivered. None: no such track
+    (yet)."""
+
+    video_ns: int | None
+    audio_ns: int | None
+    arrived_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class EpochStart:
+    """A new timeline begins: at the first media of a connection, or when media time jumped by over 1 s.
+
+    `media_ns` is the first media's. `wall_offset_ns` added to a media time gives wall time (the camera's own, where
+    its sender reports are sane; else the host's).
+    """
+
+    reason: Literal["start", "reconnect", "jump"]
+    media_ns: int
+    wall_offset_ns: int
+
+
+SourceState = Literal["connecting", "live", "stalled", "reconnecting", "ended", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """The source moved to `state`; `reason` says why in one line without secrets, None where there is nothing to
+    say."""
+
+    state: SourceState
+    reason: str | None
+    at_ns: int
+
+
+SourceEvent = Frame | AudioChunk | Progress | EpochStart | StateChange
+
+
+@dataclass(slots=True)
+class SourceStats:
+    """Counters of one source since it was added; written by its reader thread, read by metrics (plain ints: no lock
+    needed)."""
+
+    packets: dict[str, int] = field(default_factory=lambda: {"video": 0, "audio": 0})
+    bytes: int = 0
+    frames_decoded: int = 0
+    frames_sampled: int = 0
+    fps: float = 0.0
+    lag_ms: float = 0.0
+    reconnects: int = 0
+    drops: dict[str, int] = field(default_factory=dict)
+
+    def drop(self, reason: str, count: int = 1) -> None:
+        """Count `count` items not used, under `reason` (e.g. `late`, `corrupt`, `preroll`, `overflow`)."""
+        self.drops[reason] = self.drops.get(reason, 0) + count
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A frame as a window holds it: `index` numbers the stream's sampled frames and never repeats, so its token is
+    computed once."""
+
+    index: int
+    media_ns: int
+    rgb: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A piece of sound as the audio encoder wants it: float32 `[patch_samples]`, holes as zeros; `index` never
+    repeats in a stream."""
+
+    index: int
+    media_ns: int
+    samples: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """The fraction of a window that was really there, a modality; each in [0, 1]."""
+
+    video: float
+    audio: float
+    text: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A stretch of one stream's media time, closed: nothing will be added to it.
+
+    `[start_ns, end_ns)` is media time; `deadline_ns` and `closed_ns` are on the host's monotonic clock.
+    """
+
+    stream: str
+    epoch: str
+    seq: int
+    start_ns: int
+    end_ns: int
+    closed_ns: int
+    deadline_ns: int
+    wall_offset_ns: int
+    pictures: tuple[Picture, ...]
+    patches: tuple[Patch, ...]
+    coverage: Coverage
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What the engine says of one window.
+
+    scores: float32 `[L]` calibrated probabilities, in the order of the checkpoint's label names.
+    shares: float32 `[L, 3]`, the share of video, audio and text in each label; every row sums to 1.
+    """
+
+    scores: NDArray[np.float32]
+    shares: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """How a checkpoint wants media cut: the numbers a window depends on, all from the checkpoint.
+
+    `frame_rates` are the sampling rates it takes (frames a second), the first the default on a CPU and the last on a
+    GPU; a patch is `patch_samples` at `sample_rate`, one every `patch_hop_ns`.
+    """
+
+    window_ns: int
+    hop_ns: int
+    frame_rates: tuple[int, ...]
+    frame_size: int
+    sample_rate: int
+    patch_samples: int
+    patch_hop_ns: int
+
+    @property
+    def patch_ns(self) -> int:
+        """The length of one patch in nanoseconds."""
+        return self.patch_samples * 1_000_000_000 // self.sample_rate

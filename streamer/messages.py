@@ -1,0 +1,148 @@
+"""The messages of the wire, as tagged unions: what the store holds and subscribers read.
+
+Every message has `type`; `cursor` is put in when a message leaves the feed, because only the store knows it.
+Encoding is `msgspec.json`; an unset cursor is left out.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+Status = Literal["ok", "degraded", "shed"]
+Reason = Literal["overload", "no_media", "engine", "draining"]
+EventState = Literal["open", "update", "close"]
+StreamState = Literal["connecting", "live", "stalled", "reconnecting", "ended", "failed"]
+
+MAX_LABELS = 20
+MIN_SCORE = 0.05
+
+
+class Share(Struct, frozen=True):
+    """What part of a label rests on each modality; sums to 1."""
+
+    video: float
+    audio: float
+    text: float
+
+
+class Label(Struct, frozen=True):
+    """A label of a segment: `score` is a calibrated probability."""
+
+    name: str
+    score: float
+    share: Share
+
+
+class Speech(Struct, frozen=True):
+    """Words that settled since the segment before, with their own times (RFC 3339)."""
+
+    text: str
+    language: str
+    words: list[str]
+    final: bool
+    start: str
+    end: str
+
+
+class CoverageBody(Struct, frozen=True):
+    """The fraction of the window that was really there, a modality."""
+
+    video: float
+    audio: float
+    text: float
+
+
+class LatencyBody(Struct, frozen=True):
+    """Milliseconds from capture of the window's end; the stages add up to `total`.
+
+    `publish` is what publishing is expected to take (the median of late), because a message is written before it is
+    acknowledged.
+    """
+
+    total: float
+    ingest: float
+    queue: float
+    compute: float
+    publish: float
+
+
+class Segment(Struct, frozen=True, tag="segment", tag_field="type", kw_only=True):
+    """One window's answer."""
+
+    v: int = 1
+    stream: str
+    epoch: str
+    seq: int
+    cursor: str | UnsetType = UNSET
+    start: str
+    end: str
+    status: Status
+    reason: Reason | None = None
+    degraded: list[str] = []
+    delivered_late: bool = False
+    labels: list[Label] = []
+    speech: Speech | None = None
+    coverage: CoverageBody
+    latency_ms: LatencyBody
+    bound_ms: int
+
+
+class Event(Struct, frozen=True, tag="event", tag_field="type", kw_only=True):
+    """A label's interval over segments: opened, updated when its score rises, closed. `end` is None while it lasts."""
+
+    stream: str
+    cursor: str | UnsetType = UNSET
+    id: str
+    label: str
+    state: EventState
+    start: str
+    end: str | None
+    score: float
+
+
+class Previous(Struct, frozen=True):
+    """The epoch before and the last `seq` in it (-1 where it had none)."""
+
+    epoch: str
+    last_seq: int
+
+
+class StreamMessage(Struct, frozen=True, tag="stream", tag_field="type", kw_only=True):
+    """A stream changed its state or began a new epoch."""
+
+    stream: str
+    cursor: str | UnsetType = UNSET
+    state: StreamState
+    reason: str | None = None
+    epoch: str | None = None
+    previous: Previous | None = None
+
+
+class Hello(Struct, frozen=True, tag="hello", tag_field="type", kw_only=True):
+    """The first message of a subscription: where the feed stands now."""
+
+    version: int
+    streams: list[str]
+    cursor: str
+
+
+class Gap(Struct, frozen=True, tag="gap", tag_field="type", kw_only=True):
+    """What this subscriber did not get: cursors of the first and last message missed, and how many (None: unknown)."""
+
+    first: str | None
+    last: str | None
+    count: int | None
+
+
+FeedMessage = Segment | Event | StreamMessage
+WireMessage = Segment | Event | StreamMessage | Hello | Gap
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode(message: WireMessage) -> bytes:
+    """UTF-8 JSON of `message`, on one line."""
+    return _encoder.encode(message)

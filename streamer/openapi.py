@@ -1,0 +1,213 @@
+"""The API as one table of routes, and the OpenAPI 3.1 description that is made from it. Pure.
+
+The server gives every operation here its handler and serves no other, so the description can't fall behind the service.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from streamer import __version__
+from streamer.config import NAME_PATTERN, StreamConfig
+from streamer.messages import Segment
+from streamer.status import Info, LabelInfo, Readiness, StreamStatus
+
+MAX_SEGMENTS = 1000
+DEFAULT_SEGMENTS = 100
+MAX_BODY = 64 * 1024
+PROBLEM_TYPE = "application/problem+json"
+
+
+class Problem(Struct, kw_only=True, omit_defaults=True):
+    """An error (RFC 9457): `title` names the kind, `detail` says what is wrong with this request and what to do."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str | None = None
+
+
+class NotReady(Problem, kw_only=True):
+    """Why segments are not answered and published now; `checks` says of each part `ok` or what it lacks."""
+
+    ready: bool
+    checks: dict[str, str]
+
+
+class StreamList(Struct, frozen=True):
+    """The streams of this service, in the order in which they were added."""
+
+    streams: list[StreamStatus]
+
+
+class LabelList(Struct, frozen=True):
+    """Every name that a label can have."""
+
+    labels: list[LabelInfo]
+
+
+class SegmentList(Struct, frozen=True):
+    """Past segments, oldest first; `next` is the `since` that goes on from here, None at the end."""
+
+    segments: list[Segment]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter in the path or the query, with its JSON schema."""
+
+    name: str
+    place: Literal["path", "query"]
+    text: str
+    schema: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One operation: `answers` are what it says when all is well by status, `problems` the statuses of its errors.
+
+    An answer is a struct (JSON), a media type (anything else) or None (no body). `open` operations need no token.
+    """
+
+    method: str
+    path: str
+    operation: str
+    summary: str
+    answers: dict[int, type[Struct] | str | None]
+    problems: tuple[int, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
+    body: type[Struct] | str | None = None
+    open: bool = False
+
+
+_TIME = "an RFC 3339 time, or the cursor of a message"
+_NAME = Parameter("name", "path", "The stream's name.", {"type": "string", "pattern": f"^{NAME_PATTERN}$"})
+_FILE = Parameter("file", "path", "The file's name.", {"type": "string"})
+_RANGE = (
+    Parameter("since", "query", f"Where to begin, inclusive: {_TIME}.", {"type": "string"}),
+    Parameter("until", "query", f"Where to end, exclusive: {_TIME}.", {"type": "string"}),
+    Parameter(
+        "limit",
+        "query",
+        "The most segments to return.",
+        {"type": "integer", "minimum": 1, "maximum": MAX_SEGMENTS, "default": DEFAULT_SEGMENTS},
+    ),
+)
+_STREAM = "/v1/streams/{name}"
+
+ROUTES: tuple[Route, ...] = (
+    Route("GET", "/", "page", "The page.", {200: "text/html"}, open=True),
+    Route("GET", "/page/{file}", "page_file", "A file of the page.", {200: "*/*"}, (404,), (_FILE,), open=True),
+    Route("GET", "/healthz", "healthz", "The process runs.", {200: "text/plain"}, open=True),
+    Route("GET", "/readyz", "readyz", "Whether segments are answered and published.", {200: Readiness, 503: NotReady}),
+    Route("GET", "/metrics", "metrics", "Numbers for Prometheus.", {200: "text/plain"}),
+    Route("GET", "/openapi.json", "openapi", "This description.", {200: "application/json"}),
+    Route("GET", "/v1/info", "info", "Where the websocket is, and the latency bound.", {200: Info}),
+    Route("GET", "/v1/streams", "list_streams", "All streams.", {200: StreamList}),
+    Route("GET", _STREAM, "get_stream", "One stream.", {200: StreamStatus}, (404,), (_NAME,)),
+    Route(
+        "PUT", _STREAM, "put_stream", "Add a stream (201) or change it (200).", {200: StreamStatus, 201: StreamStatus},
+        (408, 413, 503), (_NAME,), StreamConfig,
+    ),
+    Route(
+        "DELETE", _STREAM, "delete_stream", "Remove a stream and free what it held.", {204: None}, (404, 503), (_NAME,)
+    ),
+    Route(
+        "POST", _STREAM + "/whip", "whip", "WebRTC in (RFC 9725), not served yet.", {}, (404, 501), (_NAME,),
+        "application/sdp",
+    ),
+    Route(
+        "GET", "/v1/segments/{name}", "list_segments", "Past segments.", {200: SegmentList}, (404, 503),
+        (_NAME, *_RANGE),
+    ),
+    Route("GET", "/v1/labels", "list_labels", "The names that can appear.", {200: LabelList}, (503,)),
+)  # fmt: skip
+
+
+def document(*, tokens: bool) -> dict[str, Any]:
+    """The OpenAPI 3.1 description of `ROUTES`; `tokens` says whether callers must present one."""
+    types: list[Any] = [Problem]
+    for route in ROUTES:
+        types += [kind for kind in (*route.answers.values(), route.body) if isinstance(kind, type)]
+    unique = list(dict.fromkeys(types))
+    schemas, components = msgspec.json.schema_components(unique, ref_template="#/components/schemas/{name}")
+    by_type = dict(zip(unique, schemas, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for route in ROUTES:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, by_type, tokens=tokens)
+    described: dict[str, Any] = {"schemas": components}
+    if tokens:
+        described["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "streamer",
+            "version": __version__,
+            "description": "Labels for live video and audio, each by its deadline. Errors are problems (RFC 9457).",
+        },
+        "paths": paths,
+        "components": described,
+    }
+
+
+def _operation(route: Route, schemas: dict[Any, dict[str, Any]], *, tokens: bool) -> dict[str, Any]:
+    guarded = tokens and not route.open
+    # Whatever the route, a request may be malformed, misdirected, or meet a fault of ours.
+    always = {400, 421, 500} | ({401} if guarded else set()) | ({403} if route.method != "GET" else set())
+    problems = sorted(always | set(route.problems))
+    responses: dict[str, Any] = {}
+    for status, kind in route.answers.items():
+        responses[str(status)] = {"description": _WORDS[status], **_content(kind, schemas)}
+    for status in problems:
+        if str(status) not in responses:
+            content = {PROBLEM_TYPE: {"schema": schemas[Problem]}}
+            responses[str(status)] = {"description": _WORDS[status], "content": content}
+    operation: dict[str, Any] = {"operationId": route.operation, "summary": route.summary, "responses": responses}
+    if route.parameters:
+        operation["parameters"] = [
+            {
+                "name": parameter.name,
+                "in": parameter.place,
+                "required": parameter.place == "path",
+                "description": parameter.text,
+                "schema": parameter.schema,
+            }
+            for parameter in route.parameters
+        ]
+    if route.body is not None:
+        operation["requestBody"] = {"required": True, **_content(route.body, schemas)}
+    if guarded:
+        operation["security"] = [{"token": []}]
+    return operation
+
+
+def _content(kind: type[Struct] | str | None, schemas: dict[Any, dict[str, Any]]) -> dict[str, Any]:
+    if kind is None:
+        return {}
+    if isinstance(kind, str):
+        schema = {"type": "object"} if kind == "application/json" else {"type": "string"}
+        return {"content": {kind: {"schema": schema}}}
+    media_type = PROBLEM_TYPE if issubclass(kind, Problem) else "application/json"
+    return {"content": {media_type: {"schema": schemas[kind]}}}
+
+
+_WORDS = {
+    200: "Done.",
+    201: "Added.",
+    204: "Removed.",
+    400: "The request is wrong; the detail says what.",
+    401: "A token is needed, or this one is not known.",
+    403: "A web page of another origin may not do this.",
+    404: "No such thing.",
+    408: "The body did not arrive in time.",
+    413: f"The body is larger than {MAX_BODY} bytes.",
+    421: "The service is not reached under this host name.",
+    500: "A fault of the service; its log says more.",
+    501: "Not served by this version.",
+    503: "Not now: a part of the service is away.",
+}

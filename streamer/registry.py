@@ -1,0 +1,165 @@
+"""The streams of a running service: added, changed, removed while the others go on, and everything they held freed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from streamer.answer import Answer
+from streamer.clock import rfc3339
+from streamer.config import StreamConfig, mask_url
+from streamer.errors import StoreError, StreamerError
+from streamer.messages import Previous
+from streamer.metrics import Metrics
+from streamer.pipeline import LiveStream, Source, Surroundings
+from streamer.publish import Publisher
+from streamer.status import StreamStatus
+from streamer.store import Store
+
+_LAST_TIMEOUT_S = 2.0
+
+
+class TokenOwner(Protocol):
+    """Holds tokens of streams (the engine)."""
+
+    def forget(self, stream: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the registry wires each stream to. `open_source` raises UserError for an entry that can't be used."""
+
+    around: Surroundings
+    publisher: Publisher
+    store: Store
+    metrics: Metrics
+    tokens: TokenOwner
+    open_source: Callable[[str, StreamConfig], Source]
+
+
+@dataclass(slots=True)
+class _Entry:
+    config: StreamConfig
+    live: LiveStream
+
+
+class Registry:
+    """All methods belong to the event loop; changes to one stream happen one after the other."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._entries: dict[str, _Entry] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._stopping = False
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
+
+    @property
+    def names(self) -> list[str]:
+        """The streams there are, sorted."""
+        return sorted(self._entries)
+
+    def config_of(self, name: str) -> StreamConfig:
+        """The entry that `name` runs with."""
+        return self._entries[name].config
+
+    def answer(self, answer: Answer) -> None:
+        """Hand an answer to the stream that its window is of."""
+        entry = self._entries.get(answer.window.stream)
+        if entry is not None:
+            entry.live.answer(answer)
+
+    async def put(self, name: str, config: StreamConfig) -> Literal["created", "changed"]:
+        """Add `name`, or put `config` in the place of the one it runs with (an equal one changes nothing).
+
+        Raises:
+            UserError: the entry can't be used; what ran before goes on.
+            StreamerError: the service is stopping.
+        """
+        async with self._locks.setdefault(name, asyncio.Lock()):
+            if self._stopping:
+                raise StreamerError("the service is stopping; try again when it is back")
+            entry = self._entries.get(name)
+            if entry is not None and entry.config == config:
+                return "changed"
+            source = self._parts.open_source(name, config)
+            previous = await self._previous(name) if entry is None else None
+            if entry is not None:
+                await self._end(name, "changed")
+                previous = entry.live.previous
+            self._begin(name, config, source, previous)
+            return "created" if entry is None else "changed"
+
+    def _begin(self, name: str, config: StreamConfig, source: Source, previous: Previous | None) -> None:
+        parts = self._parts
+        live = LiveStream(name, source, parts.around, previous)
+        self._entries[name] = _Entry(config, live)
+        parts.publisher.open(name)
+        parts.metrics.add_stream(name, source.stats, lambda: live.state, lambda: live.queue)
+        live.start()
+
+    async def delete(self, name: str, reason: str = "removed") -> bool:
+        """Remove `name` and free what it held; False where there is none."""
+        lock = self._locks.setdefault(name, asyncio.Lock())
+        async with lock:
+            if name not in self._entries:
+                return False
+            await self._end(name, reason)
+        if not lock.locked():
+            self._locks.pop(name, None)
+        return True
+
+    async def _end(self, name: str, reason: str) -> None:
+        entry = self._entries[name]
+        await entry.live.stop(reason)
+        del self._entries[name]
+        self._parts.publisher.close(name)
+        self._parts.tokens.forget(name)
+        self._parts.metrics.remove_stream(name)
+
+    async def stop(self) -> None:
+        """End all streams at the same time; no new one is taken in from here on."""
+        self._stopping = True
+        await asyncio.gather(*(self.delete(name, "the service is stopping") for name in self.names))
+
+    async def _previous(self, name: str) -> Previous | None:
+        """The epoch that an earlier process, or an earlier stream of this name, wrote last."""
+        try:
+            async with asyncio.timeout(_LAST_TIMEOUT_S):
+                return await self._parts.store.last(name)
+        except (StoreError, TimeoutError):
+            # A store that is away must not keep a camera from being taken in; the announcement then names no epoch
+            # before.
+            return None
+
+    def status(self, name: str) -> StreamStatus | None:
+        """One stream now, None where there is none."""
+        entry = self._entries.get(name)
+        return None if entry is None else _status(name, entry)
+
+    def statuses(self) -> list[StreamStatus]:
+        """All streams now, by name."""
+        return [_status(name, self._entries[name]) for name in self.names]
+
+
+def _status(name: str, entry: _Entry) -> StreamStatus:
+    live, stats = entry.live, entry.live.source.stats
+    last = live.last_segment
+    return StreamStatus(
+        name=name,
+        source=mask_url(entry.config.source),
+        state=live.state,
+        reason=live.reason,
+        since=rfc3339(live.since_ns),
+        epoch=live.epoch,
+        group=entry.config.group,
+        fps=round(stats.fps, 2),
+        lag_ms=round(stats.lag_ms, 1),
+        drops=dict(stats.drops),
+        reconnects=stats.reconnects,
+        last_seq=None if last is None else last.seq,
+        coverage=None if last is None else last.coverage,
+    )

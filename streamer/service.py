@@ -1,0 +1,443 @@
+"""The service as a whole: starts every room in order, keeps the streams, stops in order.
+
+Start: store, publisher, hub, HTTP side (so that `/readyz` can say what is still missing), engine, streams. Stop, within
+5 s: streams (what was accepted is answered and published), publisher, hub (subscribers get a close frame), HTTP side,
+store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from msgspec.structs import replace
+
+from streamer import configfile, cpu
+from streamer.backlog import Unit
+from streamer.clock import NS_PER_MS, HostClock, epoch_ids
+from streamer.config import Config, StreamConfig, check, diff
+from streamer.dispatch import Dispatcher
+from streamer.embedded import EmbeddedStore
+from streamer.engine import Engine, load
+from streamer.errors import StreamerError, UserError
+from streamer.hub_process import HubProcess
+from streamer.hub_settings import HubSettings
+from streamer.metrics import Metrics
+from streamer.pipeline import Source, Surroundings
+from streamer.publish import Acknowledged, PublishConfig, Publisher
+from streamer.registry import Parts, Registry
+from streamer.schedule import SchedulePolicy, Scheduler
+from streamer.server import Server, ServerConfig
+from streamer.sources.source import SourceSettings, droppable, open_source
+from streamer.status import LabelInfo, Readiness, StreamStatus
+from streamer.store import Store
+
+log = logging.getLogger(__name__)
+
+_RELOAD_EVERY_S = 1.0
+_DRAIN_S = 1.0
+# A batch of more windows makes the first of them wait for the last, and gains nothing on a CPU.
+_MAX_WINDOWS = 4
+Progress = Callable[[str, int, int], None]
+_LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says; None leaves the configuration's value or the default."""
+
+    config: Path | None = None
+    streams: dict[str, StreamConfig] = field(default_factory=dict)
+    redis_url: str | None = None
+    http: tuple[str, int] = ("127.0.0.1", 8080)
+    websocket: tuple[str, int] = ("127.0.0.1", 8081)
+    bound_ns: int | None = None
+    device: str = "auto"
+    weights: Path | None = None
+    insecure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the running service is reached, and what its user should know."""
+
+    page: str
+    websocket: str
+    store: str
+    warnings: list[str]
+
+
+class Service:
+    """`async with Service(options).running() as addresses:` serves until the block is left. It is the HTTP side's
+    `Control`."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._loaded = _configuration(options)
+        self._clock = HostClock()
+        self._metrics = Metrics()
+        self._engine: Engine | None = None
+        self._registry: Registry | None = None
+        self._publisher: Publisher | None = None
+        self._store: Store | None = None
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force, the command line's words included."""
+        return self._loaded.config
+
+    @contextlib.asynccontextmanager
+    async def running(self, progress: Progress | None = None) -> AsyncIterator[Addresses]:
+        """Start everything in order, give the addresses, and stop everything in the opposite order.
+
+        Args:
+            progress: told (name, bytes done, bytes in all) while weights are fetched.
+
+        Raises:
+            UserError: an address, URL or setting can't be used.
+            StreamerError: a part could not be started.
+        """
+        _check_exposure(self._options, self.config)
+        async with contextlib.AsyncExitStack() as stack:
+            redis_url = await self._storing(stack)
+            addresses = await self._listening(stack, redis_url)
+            await self._computing(stack, progress)
+            await self._begin_streams()
+            if self._options.config is not None:
+                await _background(stack, self._reload_forever(self._options.config), "reload")
+            yield addresses
+
+    # -- starting ------------------------------------------------------------------------------------------------
+
+    async def _storing(self, stack: contextlib.AsyncExitStack) -> str:
+        redis = self.config.redis
+        url = redis.url
+        if url is None:
+            url = (await stack.enter_async_context(EmbeddedStore(redis.max_memory_bytes))).url
+        self._store = Store.connect(url)
+        stack.push_async_callback(self._store.close)
+        settings = PublishConfig(retention_ns=redis.retention_ns, max_memory_bytes=redis.max_memory_bytes)
+        hooks = PublishMetrics(self._metrics, self.config.latency_bound_ns)
+        self._publisher = Publisher(self._store, settings, hooks=hooks, clock=self._clock)
+        return url
+
+    async def _listening(self, stack: contextlib.AsyncExitStack, redis_url: str) -> Addresses:
+        options, config = self._options, self.config
+        host, port = options.http[0], options.http[1] or _free_port(options.http[0])
+        hub = await stack.enter_async_context(
+            HubProcess(
+                HubSettings(
+                    redis_url=redis_url,
+                    host=options.websocket[0],
+                    port=options.websocket[1],
+                    origins=list(config.allowed_origins),
+                    page_port=port,
+                    tokens=list(config.tokens),
+                )
+            )
+        )
+        served = ServerConfig(
+            host=host,
+            port=port,
+            websocket_port=hub.port,
+            bound_ms=config.latency_bound_ns // NS_PER_MS,
+            tokens=tuple(config.tokens),
+            allowed_origins=tuple(config.allowed_origins),
+        )
+        server = Server(self, self._metrics, served)
+        await server.start()
+        stack.push_async_callback(server.stop)
+        self._watch_hub(hub)
+        assert self._store is not None
+        return Addresses(
+            page=f"http://{_shown(host)}:{port}/",
+            websocket=f"ws://{_shown(options.websocket[0])}:{hub.port}{served.websocket_path}",
+            store=self._store.shown,
+            warnings=self._loaded.warnings,
+        )
+
+    async def _computing(self, stack: contextlib.AsyncExitStack, progress: Progress | None) -> None:
+        """The engine, then what stands between it and the store; the streams end before any of it does."""
+        options, publisher, store = self._options, self._publisher, self._store
+        assert publisher is not None and store is not None
+        engine = await asyncio.to_thread(load, options.device, options.weights, 1, progress)
+        await asyncio.to_thread(engine.warm_up)
+        await stack.enter_async_context(publisher)
+        stack.push_async_callback(publisher.drain, _DRAIN_S)
+        dispatcher = Dispatcher(
+            engine,
+            Scheduler(SchedulePolicy(max_windows=_MAX_WINDOWS)),
+            self._clock,
+            lambda: publisher.publish_ns(0.99),
+            lambda answer: registry.answer(answer),
+        )
+        await _background(stack, dispatcher.run(), "dispatcher")
+        around = Surroundings(
+            clock=self._clock,
+            geometry=engine.geometry,
+            names=[label.name for label in engine.labels],
+            dispatcher=dispatcher,
+            outlet=publisher,
+            watcher=self._metrics,
+            bound_ns=self.config.latency_bound_ns,
+            new_epoch=epoch_ids(self._clock).__next__,
+            droppable=droppable,
+        )
+        registry = Registry(Parts(around, publisher, store, self._metrics, engine, self._open_source))
+        stack.push_async_callback(registry.stop)
+        await _background(stack, self._metrics.watch_loop(), "loop-stalls")
+        self._watch_compute(dispatcher, publisher)
+        self._engine, self._registry = engine, registry
+
+    def _open_source(self, name: str, entry: StreamConfig) -> Source:
+        assert self._engine is not None
+        geometry = self._engine.geometry
+        rate = entry.frames_per_second or geometry.frame_rates[0]
+        if rate not in geometry.frame_rates:
+            rates = " or ".join(map(str, geometry.frame_rates))
+            raise UserError(f"stream {name}: frames_per_second {rate} is not what the model takes; use {rates}")
+        settings = SourceSettings(
+            frame_size=geometry.frame_size, frames_per_second=rate, sample_rate=geometry.sample_rate
+        )
+        return open_source(name, entry, settings, self._clock)
+
+    async def _begin_streams(self) -> None:
+        """Take in what the configuration names; one that can't be used is told and leaves the others alone."""
+        assert self._registry is not None
+        for name, entry in self.config.streams.items():
+            try:
+                await self._registry.put(name, entry)
+            except UserError as error:
+                log.error("stream %s is left out: %s", name, error)
+
+    # -- what is measured of the whole -----------------------------------------------------------------------------
+
+    def _watch_hub(self, hub: HubProcess) -> None:
+        def of_report(name: str) -> Callable[[], float]:
+            return lambda: float(getattr(hub.report, name)) if hub.report is not None else 0.0
+
+        self._metrics.watch("hub_clients", "Websocket subscribers.", of_report("clients"))
+        self._metrics.watch("hub_sent", "Messages sent to subscribers.", of_report("sent"), counter=True)
+        self._metrics.watch("hub_dropped", "Messages that slow subscribers missed.", of_report("dropped"), counter=True)
+        self._metrics.watch("hub_gaps", "Times a subscriber was told of a gap.", of_report("gaps"), counter=True)
+        self._metrics.watch("hub_restarts", "Times the hub process was replaced.", lambda: hub.restarts, counter=True)
+
+    def _watch_compute(self, dispatcher: Dispatcher, publisher: Publisher) -> None:
+        watch = self._metrics.watch
+        watch("windows_waiting", "Windows queued for compute.", lambda: dispatcher.waiting)
+        watch("windows_unanswered", "Windows queued or in a batch.", lambda: dispatcher.unanswered)
+        watch("engine_failures", "Batches that the engine failed on.", lambda: dispatcher.engine_failures, counter=True)
+        watch("engine_busy_seconds", "Time spent on batches.", lambda: dispatcher.busy_ns / 1e9, counter=True)
+        watch("publish_waiting", "Units handed over and not acknowledged.", lambda: publisher.waiting)
+        watch(
+            "store_away", "1 while the store does not take what is published.", lambda: publisher.outage() is not None
+        )
+        watch("store_outages", "Times the store went away.", lambda: publisher.statistics.outages, counter=True)
+        self._metrics.watch_parts("cpu_seconds", "CPU time of this process's threads by part.", cpu.thread_seconds)
+
+    # -- the configuration, reread ---------------------------------------------------------------------------------
+
+    async def _reload_forever(self, path: Path) -> None:
+        seen = await asyncio.to_thread(_stamp, path)
+        while True:
+            await asyncio.sleep(_RELOAD_EVERY_S)
+            now = await asyncio.to_thread(_stamp, path)
+            if now != seen and now is not None:
+                seen = now
+                await self._reload()
+
+    async def _reload(self) -> None:
+        """Bring the streams to what the file says now; a file with a mistake changes nothing."""
+        assert self._registry is not None
+        try:
+            loaded = await asyncio.to_thread(_configuration, self._options)
+        except UserError as error:
+            log.error("the configuration was changed and can't be used; the one before stays in force: %s", error)
+            return
+        old, self._loaded = self.config, loaded
+        changes = diff(old, loaded.config)
+        for name in changes.removed:
+            await self._registry.delete(name)
+        for name in [*changes.added, *changes.changed]:
+            try:
+                await self._registry.put(name, loaded.config.streams[name])
+            except UserError as error:
+                log.error("stream %s is left as it was: %s", name, error)
+        if replace(old, streams={}) != replace(loaded.config, streams={}):
+            log.warning("settings other than `streams` take effect at the next start")
+        log.info(
+            "configuration reread: %d added, %d changed, %d removed",
+            *map(len, (changes.added, changes.changed, changes.removed)),
+        )
+
+    # -- what the HTTP side asks -----------------------------------------------------------------------------------
+
+    def streams(self) -> list[StreamStatus]:
+        """All streams now."""
+        return [] if self._registry is None else self._registry.statuses()
+
+    def stream(self, name: str) -> StreamStatus | None:
+        """One stream now, None where there is none of that name."""
+        return None if self._registry is None else self._registry.status(name)
+
+    async def put(self, name: str, entry: StreamConfig) -> Literal["created", "changed"]:
+        """Add or change a stream; see `Registry.put`."""
+        if self._registry is None:
+            raise StreamerError("the models are still being loaded; try again in a moment")
+        return await self._registry.put(name, entry)
+
+    async def delete(self, name: str) -> bool:
+        """Remove a stream and free what it held; False where there is none."""
+        return self._registry is not None and await self._registry.delete(name)
+
+    def readiness(self) -> Readiness:
+        """Whether segments are answered and published now."""
+        checks = {"models": "ok" if self._engine is not None else "loading", "store": "ok"}
+        outage = self._publisher.outage() if self._publisher is not None else None
+        if outage is not None:
+            away_s = (self._clock.now_ns() - outage.since_ns) / 1e9
+            checks["store"] = f"{outage.reason}; away for {away_s:.0f} s, {outage.waiting} units wait"
+        return Readiness(ready=all(text == "ok" for text in checks.values()), checks=checks)
+
+    def labels(self) -> list[LabelInfo]:
+        """The names that can appear."""
+        if self._engine is None:
+            raise StreamerError("the models are still being loaded; try again in a moment")
+        return [LabelInfo(name=label.name, modalities=list(label.modalities)) for label in self._engine.labels]
+
+    async def segments(
+        self, name: str, since: str | None, until: str | None, limit: int
+    ) -> tuple[list[bytes], str | None]:
+        """Past segments as JSON, oldest first, and the cursor to go on from."""
+        assert self._store is not None
+        page = await self._store.segments(name, since, until, limit)
+        return page.segments, page.next
+
+
+@dataclass(frozen=True, slots=True)
+class PublishMetrics:
+    """What the publisher tells, into the metrics."""
+
+    metrics: Metrics
+    bound_ns: int
+
+    def on_written(self, acknowledged: Acknowledged) -> None:
+        """Count a stored segment: how long publishing took, and how long it was since its end was captured."""
+        unit = acknowledged.unit
+        if unit.deadline_ns is None:
+            return
+        self.metrics.published(
+            unit.stream,
+            acknowledged.acked_ns - acknowledged.handed_ns,
+            acknowledged.acked_ns - (unit.deadline_ns - self.bound_ns),
+            late=acknowledged.late,
+            store_late=acknowledged.store_late,
+        )
+
+    def on_dropped(self, unit: Unit) -> None:
+        """Count messages that will never be stored."""
+        self.metrics.unpublished(unit.stream)
+
+    def on_fenced(self, stream: str) -> None:
+        """Say that another process publishes this stream now."""
+        log.warning("stream %s is written by another process now; this one publishes nothing of it any more", stream)
+
+
+def serve(options: Options, started: Callable[[Addresses], None], progress: Progress | None = None) -> None:
+    """Run the service until SIGINT or SIGTERM; `started` gets the addresses once the streams are being taken in.
+
+    Raises:
+        UserError: an address, URL or setting can't be used.
+        StreamerError: a part could not be started.
+    """
+    asyncio.run(_serve(Service(options), started, progress))
+
+
+async def _serve(service: Service, started: Callable[[Addresses], None], progress: Progress | None) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with service.running(progress) as addresses:
+        started(addresses)
+        await stop.wait()
+
+
+def _configuration(options: Options) -> configfile.Loaded:
+    """The file's configuration with the command line's words in their places.
+
+    Raises:
+        UserError: the file can't be used, or there is nothing to take in.
+    """
+    loaded = configfile.Loaded(Config(), []) if options.config is None else configfile.load(options.config)
+    config = loaded.config
+    streams = {**config.streams, **options.streams}
+    if options.redis_url is not None:
+        config = replace(config, redis=replace(config.redis, url=options.redis_url))
+    if options.bound_ns is not None:
+        config = replace(config, latency_bound_ns=options.bound_ns)
+    config = replace(config, streams=streams)
+    faults = [fault.text for fault in check(config)]
+    if faults:
+        raise UserError("; ".join(faults))
+    return configfile.Loaded(config, loaded.warnings)
+
+
+def _check_exposure(options: Options, config: Config) -> None:
+    """Nothing listens beyond this machine before a token or `--insecure` is given."""
+    for option, (host, _) in (("--http", options.http), ("--ws", options.websocket)):
+        if host not in _LOCAL_HOSTS and not config.tokens and not options.insecure:
+            raise UserError(
+                f"{option} {host}: anybody on the network could use it; "
+                "set `tokens` in the configuration, or say --insecure if that is meant"
+            )
+
+
+async def _background(stack: contextlib.AsyncExitStack, work: Coroutine[None, None, None], name: str) -> None:
+    """Run `work` until the stack is left; a fault in it is logged when it happens, because nobody awaits it."""
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_told)
+    stack.push_async_callback(_cancelled, task)
+
+
+def _told(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("%s ended: the service is not whole any more", task.get_name(), exc_info=error)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _free_port(host: str) -> int:
+    """A port that is free now: the hub must know the page's before either listens."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError as error:
+            raise UserError(
+                f"--http {host}: can't listen there ({error.strerror}); name an address of this machine"
+            ) from None
+        return int(probe.getsockname()[1])
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file is written or replaced; None while it is not there (editors replace files)."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -1,0 +1,131 @@
+"""Opened connections as the reader wants them: which tracks there are, and their packets one after another."""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias, cast
+
+import av
+from av.container import InputContainer
+
+from streamer.sources.axis import Stamp
+from streamer.sources.faults import SourceFault
+from streamer.sources.timeline import Alignment
+
+Packet: TypeAlias = "av.Packet[av.VideoStream] | av.Packet[av.AudioStream]"
+
+# FFmpeg writes addresses with their passwords into its log: it stays off, errors come as exceptions.
+av.logging.set_level(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Tracks:
+    """The best track of each kind, None where there is none that can be decoded or it is not wanted."""
+
+    video: av.VideoStream | None
+    audio: av.AudioStream | None
+
+
+class Input(Protocol):
+    """One open connection, file or device.
+
+    delays_pictures: a picture's packet comes out only when the next one begins (FFmpeg's parsers on RTP).
+    """
+
+    tracks: Tracks
+    alignment: Alignment
+    delays_pictures: bool
+
+    def packets(self, stop: threading.Event) -> Iterator[Packet]:
+        """Packets of the chosen tracks as they arrive; ends early when `stop` is set, as soon as the next one comes."""
+        ...
+
+    def close(self) -> None:
+        """Free everything. Only by the thread that reads."""
+        ...
+
+
+class Opener(Protocol):
+    """Opens connections to one source, on the reader's thread.
+
+    endless: the end of the media is a loss, not an end.
+    """
+
+    endless: bool
+
+    def open(self, stop: threading.Event) -> Input:
+        """Connect.
+
+        Raises:
+            SourceFault, av.FFmpegError: no connection, or nothing in it that can be decoded.
+        """
+        ...
+
+
+def choose(container: InputContainer, *, video: bool, audio: bool) -> Tracks:
+    """The tracks to read; the others are not delivered.
+
+    Raises:
+        SourceFault: there is none that can be decoded.
+    """
+    best_video = _decodable(container.streams.best("video")) if video else None
+    best_audio = _decodable(container.streams.best("audio")) if audio else None
+    tracks = Tracks(
+        best_video if isinstance(best_video, av.VideoStream) else None,
+        best_audio if isinstance(best_audio, av.AudioStream) else None,
+    )
+    chosen = {stream.index for stream in (tracks.video, tracks.audio) if stream is not None}
+    if not chosen:
+        raise SourceFault(_nothing(container, video=video, audio=audio), permanent=True)
+    for stream in container.streams:
+        if stream.index not in chosen:
+            stream.discard = av.stream.Discard.all
+    return tracks
+
+
+def _decodable(stream: av.stream.Stream | None) -> av.stream.Stream | None:
+    return None if stream is None or stream.codec_context is None else stream
+
+
+def _nothing(container: InputContainer, *, video: bool, audio: bool) -> str:
+    wanted = " or ".join(kind for kind, on in (("video", video), ("sound", audio)) if on)
+    there = sorted({stream.type for stream in container.streams if stream.codec_context is not None})
+    found = f"only {', '.join(there)}" if there else "nothing that can be decoded"
+    return f"no {wanted} track in it, {found}; name another source or switch the other track on"
+
+
+def demux(container: InputContainer, tracks: Tracks) -> Iterator[Packet]:
+    """The packets of `tracks`, without the empty ones that only flush decoders."""
+    streams = [stream for stream in (tracks.video, tracks.audio) if stream is not None]
+    for packet in container.demux(streams):
+        if packet.size:
+            yield cast("Packet", packet)
+
+
+def stamp_of(packet: Packet, arrived_ns: int) -> Stamp:
+    """The packet's time stamps, with itself as payload."""
+    base = packet.time_base
+    return Stamp(
+        track=packet.stream.type,
+        pts=packet.pts,
+        dts=packet.dts,
+        num=base.numerator,
+        den=base.denominator,
+        arrived_ns=arrived_ns,
+        reported_wall_ns=_reported_wall_ns(packet),
+        payload=packet,
+    )
+
+
+def _reported_wall_ns(packet: Packet) -> int | None:
+    """The camera's wall time of a packet by its last sender report, None before the first.
+
+    FFmpeg's `AVProducerReferenceTime`: microseconds since 1970 as a 64-bit integer, then flags.
+    """
+    if not packet.has_sidedata("prft"):
+        return None
+    (microseconds,) = struct.unpack_from("=q", bytes(packet.get_sidedata("prft")))
+    return int(microseconds) * 1000

@@ -1,0 +1,157 @@
+"""One connection, read on a thread of its own: packets -> media time -> events for the source that owns it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from av.error import FFmpegError
+
+from streamer.clock import Clock
+from streamer.media import EpochStart, SourceEvent, SourceStats
+from streamer.sources.assembly import Assembly, Target
+from streamer.sources.faults import Fault, SourceFault, explain
+from streamer.sources.inputs import Input, Opener, Packet, stamp_of
+from streamer.sources.timeline import Epoch, Placed, Timeline
+
+log = logging.getLogger(__name__)
+
+_MS = 1_000_000
+_S = 1_000_000_000
+# A camera whose clock is off by more than this has none.
+_SANE_WALL_NS = 86_400 * _S
+# A read that took longer than this had to wait: the packet came just now and was not lying in a buffer.
+_WAITED_NS = 500_000
+# Decoding that lags so far behind while packets lie waiting gives up pictures to the next key frame.
+_OVERLOAD_NS = 700 * _MS
+_OVERLOAD_PACKETS = 20
+
+
+class Owner(Protocol):
+    """Who a reader reports to; every call comes on the reader's thread. False: the reader is not wanted any more."""
+
+    def deliver(self, reader: Reader, arrived_ns: int, events: list[SourceEvent]) -> bool: ...
+
+    def over(self, reader: Reader, fault: Fault | None) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderSettings:
+    """What a reader is made of. `first_reason`: what the first epoch of this connection is called."""
+
+    name: str
+    opener: Opener
+    target: Target
+    clock: Clock
+    stats: SourceStats
+
+
+class Reader:
+    """Opens a connection, reads until it ends or `stop` is called, and frees everything on its own thread."""
+
+    def __init__(self, settings: ReaderSettings, owner: Owner, ended: Callable[[], None]) -> None:
+        self._settings = settings
+        self._owner = owner
+        self._ended = ended
+        self._stop = threading.Event()
+        self._epochs = 0
+        self._backlog = 0
+        # A daemon: one that hangs in a name lookup must not keep the process from ending.
+        self._thread = threading.Thread(target=self._run, name=f"reader:{settings.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask it to end; it does with the next packet, or when its read times out."""
+        self._stop.set()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread still runs."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        fault: Fault | None
+        try:
+            fault = self._read()
+        except (FFmpegError, SourceFault, OSError) as error:
+            fault = explain(error)
+        except Exception:  # The thread's border: a fault of ours must show in the log and end as a lost connection.
+            log.exception("reader of %s failed", self._settings.name)
+            fault = Fault("internal error, see the log", False)
+        self._owner.over(self, fault)
+        self._ended()
+
+    def _read(self) -> Fault | None:
+        settings = self._settings
+        source = settings.opener.open(self._stop)
+        try:
+            if self._stop.is_set():
+                return None
+            self._pump(source)
+        finally:
+            source.close()
+        return Fault("the camera ended the stream", False) if settings.opener.endless else None
+
+    def _pump(self, source: Input) -> None:
+        clock, stats = self._settings.clock, self._settings.stats
+        timeline = Timeline(source.alignment)
+        assembly = Assembly(source.tracks, self._settings.target, stats)
+        asked_ns = clock.now_ns()
+        for packet in source.packets(self._stop):
+            now_ns = clock.now_ns()
+            self._count(packet)
+            stamp = stamp_of(packet, now_ns)
+            stamp.delayed = source.delays_pictures and stamp.track == "video"
+            stamp.fresh = now_ns - asked_ns > _WAITED_NS
+            events = self._events(timeline.feed(stamp), assembly, now_ns)
+            if assembly.interval_ns:
+                stats.fps = _S / assembly.interval_ns
+            if not self._owner.deliver(self, now_ns, events):
+                return
+            asked_ns = clock.now_ns()
+        now_ns = clock.now_ns()
+        events = self._events(timeline.flush(), assembly, now_ns)
+        self._owner.deliver(self, now_ns, events + assembly.flush(now_ns))
+
+    def _count(self, packet: Packet) -> None:
+        stats = self._settings.stats
+        kind = packet.stream.type
+        stats.packets[kind] = stats.packets.get(kind, 0) + 1
+        stats.bytes += packet.size
+
+    def _events(self, placed: list[Placed], assembly: Assembly, now_ns: int) -> list[SourceEvent]:
+        events: list[SourceEvent] = []
+        stats = self._settings.stats
+        for item in placed:
+            if item.epoch is not None:
+                events.append(self._begin(item.epoch))
+                assembly.restart(item.epoch.media_ns)
+            if item.preroll:
+                stats.drop("preroll")
+            lag_ns = now_ns - item.media_ns
+            stats.lag_ms += (lag_ns / _MS - stats.lag_ms) / 16
+            if len(placed) == 1 and self._is_overloaded(item, lag_ns):
+                assembly.skip_to_key()
+            events += assembly.feed(item.stamp.payload, item.media_ns, item.order_ns, item.stamp.arrived_ns)
+        return events
+
+    def _is_overloaded(self, item: Placed, lag_ns: int) -> bool:
+        self._backlog = 0 if item.stamp.fresh or lag_ns < _OVERLOAD_NS else self._backlog + 1
+        if self._backlog < _OVERLOAD_PACKETS:
+            return False
+        self._backlog = 0
+        return True
+
+    def _begin(self, epoch: Epoch) -> EpochStart:
+        clock = self._settings.clock
+        wall_offset_ns = clock.wall_ns() - clock.now_ns()
+        camera_ns = epoch.wall_offset_ns
+        if camera_ns is not None and abs(camera_ns - wall_offset_ns) < _SANE_WALL_NS:
+            wall_offset_ns = camera_ns
+        return EpochStart("jump" if epoch.jump else "start", epoch.media_ns, wall_offset_ns)

@@ -1,0 +1,80 @@
+"""RTSP cameras (RFC 2326) over TCP or UDP, by FFmpeg's client.
+
+No interrupt callback is installed while reading: it would take the interpreter's lock several times for every RTP packet. A
+read instead ends by FFmpeg's own socket timeout, and a reader that must end sooner is left to it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Literal
+
+import av
+from av.container import InputContainer
+
+from streamer.sources.inputs import Packet, choose, demux
+from streamer.sources.timeline import Alignment
+
+# A socket that has brought nothing for this long ends the connection; the source's own patience is of the same length.
+READ_TIMEOUT_S = 5
+_OPEN_TIMEOUT_S = 10
+_TRANSPORTS: dict[str, dict[str, str]] = {
+    "tcp": {"rtsp_transport": "tcp"},
+    "udp": {"rtsp_transport": "udp"},
+    # TCP first; a camera that answers 461 is asked for UDP on the same connection.
+    "auto": {"rtsp_transport": "tcp+udp", "rtsp_flags": "prefer_tcp"},
+}
+# FFmpeg joins slices to pictures for these, and knows a picture's end by the next one's beginning.
+_PARSED = frozenset({"h264", "hevc"})
+
+
+class RtspOpener:
+    """Connects to one camera."""
+
+    endless = True
+
+    def __init__(self, url: str, transport: Literal["auto", "tcp", "udp"], *, video: bool, audio: bool) -> None:
+        self._url = url
+        self._transport = transport
+        self._video = video
+        self._audio = audio
+
+    def open(self, stop: threading.Event) -> RtspInput:
+        """Connect and find out what the camera sends (about 0.3 s of its media)."""
+        options = {
+            **_TRANSPORTS[self._transport],
+            "protocol_whitelist": "rtsp,rtsps,rtp,tcp,udp,tls",
+            "timeout": str(READ_TIMEOUT_S * 1_000_000),
+            "analyzeduration": "200000",
+            "fpsprobesize": "0",
+            "buffer_size": str(2 * 1024 * 1024),
+            "user_agent": "streamer",
+        }
+        container = av.open(self._url, options=options, timeout=(_OPEN_TIMEOUT_S, None))
+        try:
+            return RtspInput(container, video=self._video, audio=self._audio)
+        except BaseException:
+            container.close()
+            raise
+
+
+class RtspInput:
+    """One session with a camera."""
+
+    alignment: Alignment = "reports"
+
+    def __init__(self, container: InputContainer, *, video: bool, audio: bool) -> None:
+        self._container = container
+        self.tracks = choose(container, video=video, audio=audio)
+        stream = self.tracks.video
+        self.delays_pictures = stream is not None and stream.codec_context.name in _PARSED
+
+    def packets(self, stop: threading.Event) -> Iterator[Packet]:
+        for packet in demux(self._container, self.tracks):
+            if stop.is_set():
+                return
+            yield packet
+
+    def close(self) -> None:
+        self._container.close()

@@ -1,0 +1,156 @@
+"""What people see in a terminal: lines of labels, progress bars, addresses. Colours only where a terminal is."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import rich.console
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from streamer.errors import MediaError, StreamerError
+from streamer.messages import Label, Segment, encode
+
+if TYPE_CHECKING:
+    from streamer.engine import Engine
+    from streamer.service import Addresses
+
+_SHOWN_LABELS = 5
+_STATUS_STYLE = {"ok": "green", "degraded": "yellow", "shed": "red"}
+
+
+def label_text(label: Label) -> Text:
+    """`Dog 93% (picture 44%, sound 56%)`."""
+    parts = [("picture", label.share.video), ("sound", label.share.audio), ("words", label.share.text)]
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in parts if share >= 0.005)
+    return Text.assemble((label.name, "bold"), f" {label.score:.0%} ", (f"({shares})", "dim"))
+
+
+def segment_text(segment: Segment, *, with_stream: bool = True) -> Text:
+    """One line for `segment`: when, what, and why there is nothing where there is nothing."""
+    line = Text(segment.end[11:-1] if with_stream else segment.end[11:-3])
+    if with_stream:
+        line.append(f"  {segment.stream}", "cyan")
+    if segment.status != "ok":
+        line.append(f"  {segment.status}", _STATUS_STYLE[segment.status])
+        line.append(f" ({segment.reason or ', '.join(segment.degraded)})")
+    for place, label in enumerate(segment.labels[:_SHOWN_LABELS]):
+        line.append("  " if place == 0 else ", ")
+        line.append_text(label_text(label))
+    if not segment.labels and segment.status == "ok":
+        line.append("  -", "dim")
+    return line
+
+
+class Console:
+    """Standard output for what was asked for, standard error for how it goes."""
+
+    def __init__(self) -> None:
+        self.out = rich.console.Console(highlight=False, soft_wrap=True)
+        self.err = rich.console.Console(stderr=True, highlight=False, soft_wrap=True)
+        self._bars: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+
+    def service_started(self, addresses: Addresses) -> None:
+        """Tell where the page and the websocket are."""
+        self.fetched()
+        self.err.print(Text.assemble("page       ", (addresses.page, "bold underline")))
+        self.err.print(Text.assemble("websocket  ", addresses.websocket))
+        self.err.print(Text.assemble("store      ", addresses.store))
+        for warning in addresses.warnings:
+            self.err.print(Text.assemble(("warning    ", "yellow"), warning))
+
+    def fetching(self, name: str, done: int, total: int) -> None:
+        """Show a download's progress: `done` of `total` bytes of `name`; the bar appears with the first call."""
+        if self._bars is None:
+            columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+            self._bars = Progress(*columns, console=self.err, transient=True)
+            self._bars.start()
+        if name not in self._tasks:
+            self._tasks[name] = self._bars.add_task(name)
+        self._bars.update(self._tasks[name], completed=done, total=total or None)
+
+    def fetched(self) -> None:
+        """Remove the progress bars: a live display costs CPU for as long as it is there."""
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+            self._tasks.clear()
+
+
+def label_files(media: tuple[str, ...], as_json: bool, weights: Path | None) -> None:
+    """The work of `streamer label`: every file, errors told where they happen.
+
+    Raises:
+        MediaError: one of the files could not be labelled to its end; the others were.
+    """
+    from streamer.engine import load
+
+    console = Console()
+    engine = load("cpu", weights, threads=_offline_threads(), progress=console.fetching)
+    console.fetched()
+    failures: list[StreamerError] = []
+    for path in media:
+        try:
+            _label_file(path, engine, console, as_json, several=len(media) > 1)
+        except StreamerError as error:
+            failures.append(error)
+            if len(media) > 1:
+                console.err.print(Text.assemble(("streamer: ", "red"), str(error)))
+    if failures:
+        if len(media) == 1:
+            raise failures[0]
+        raise MediaError(f"{len(failures)} of {len(media)} files could not be labelled to their end")
+
+
+def _offline_threads() -> int:
+    # Decoding takes part of one core; the encoders may have the rest.
+    return max(1, len(os.sched_getaffinity(0)))
+
+
+def _label_file(path: str, engine: Engine, console: Console, as_json: bool, *, several: bool) -> None:
+    from streamer.label import label
+    from streamer.sources.replay import media_duration_ns, read_file
+
+    geometry, rate = engine.geometry, engine.geometry.frame_rates[0]
+    duration_ns = media_duration_ns(path)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console.err, transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(Path(path).name, total=duration_ns)
+        if several and not as_json:
+            console.out.print(Text(path, "bold"))
+        for item in label(path, lambda: read_file(path, geometry, rate), engine):
+            if as_json:
+                click.echo(encode(item.segment))
+            else:
+                console.out.print(segment_text(item.segment, with_stream=False))
+            progress.update(task, completed=item.end_ns)
+
+
+def prepare_weights(directory: Path | None, as_json: bool) -> None:
+    """The work of `streamer weights`."""
+    from streamer.engine import prepare
+
+    console = Console()
+    ready = prepare(directory, console.fetching)
+    console.fetched()
+    if as_json:
+        click.echo(
+            json.dumps(
+                {"files": [{"name": name, "path": str(path), "bytes": path.stat().st_size} for name, path in ready]}
+            )
+        )
+        return
+    for name, path in ready:
+        console.out.print(f"{name:32} {path.stat().st_size / 1e6:8.1f} MB  {path}")

