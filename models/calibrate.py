@@ -1,6 +1,7 @@
-"""Fits the constants of tags.toml and prints them: `python -m models.calibrate FOLDER [--weights DIR]`.
+"""Fits scale and bias of tags.toml and prints them: `python -m models.calibrate FOLDER [--weights DIR]`.
 
-FOLDER holds `images`, `esc10` and `fsdd`, as `models.evaluate` describes them. The fit is deterministic.
+The other constants are taken as they are. FOLDER holds `images`, `esc10` and `fsdd`, as `models.evaluate` describes
+them. The fit is deterministic.
 
 Video: photographs of one thing are kinder than a camera, so each is seen in seven ways (squashed, cropped, as a wide
 picture, at low resolution, in the dark, small before something else, a quarter of it) and, as pictures of nothing,
@@ -30,8 +31,6 @@ from models.data import read_audio, read_frames
 from models.evaluate import SOUND_LABELS, SOUND_MAYBE, Labeller, calibration_error, cut_patches
 
 FOLDS = 4
-PRIOR = 0.001
-ORDER = {"video": 1.0, "audio": 2.0}
 WINDOW_PATCHES = 3
 QUIET = 0.3  # of the loudest patch of its clip
 _SIZE = 224
@@ -179,20 +178,19 @@ def held_out(examples: Examples) -> tuple[float, float]:
 
 def main() -> None:
     """See the module."""
-    parser = argparse.ArgumentParser(description="Fits the constants of tags.toml and prints them.")
+    parser = argparse.ArgumentParser(description="Fits scale and bias of tags.toml.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--weights", type=Path, default=None)
     options = parser.parse_args()
     labeller = Labeller(weights.fetch(options.weights))
-    print(f"prior = {PRIOR}")
     for modality, examples in (
         ("video", video_examples(labeller, options.folder / "images")),
         ("audio", audio_examples(labeller, options.folder)),
     ):
         scale, bias = fit_platt(examples)
         loss, error = held_out(examples)
-        print(f"\n[{modality}]  # held out: log loss {loss:.3f} a window, calibration error {error:.3f}")
-        print(f"scale = {scale:.3f}\nbias = {bias:.3f}\norder = {ORDER[modality]}")
+        print(f"[{modality}]  # held out: log loss {loss:.3f} a window, calibration error {error:.3f}")
+        print(f"scale = {scale:.3f}\nbias = {bias:.3f}")
 
 
 if __name__ == "__main__":

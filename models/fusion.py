@@ -33,6 +33,8 @@ class HeadConstants:
 
     `label_of_class` int64 `[C]`: the label each class counts for, of `labels`. `scale`, `bias`: Platt's constants.
     `order`: of the power mean over tokens; 1 is their mean, and the higher it is, the more one token counts.
+    `nothing`: for classes of which a token is one alone (softmax: ImageNet), the logit of being none of them; None for
+    classes that are each there or not (sigmoid: AudioSet).
     """
 
     label_of_class: Tensor
@@ -40,13 +42,13 @@ class HeadConstants:
     scale: float
     bias: float
     order: float
+    nothing: float | None
 
 
 class ModalityHead(nn.Module):
     """A classifier on the tokens of one modality: tokens `[B, T, W]`, mask `[B, T]` -> calibrated log-odds `[B, L]`.
 
-    `exclusive` classifiers say which one class a token is (softmax: ImageNet), and the classes of a label add up; the
-    others say of each class whether it is there (sigmoid: AudioSet), and the classes of a label join as a noisy-or.
+    Classes that exclude each other add up to a label; the others join as a noisy-or.
     The buffer `raises` `[L]` is 1 where the modality has a class for the label; elsewhere the log-odds mean nothing.
     """
 
@@ -55,17 +57,18 @@ class ModalityHead(nn.Module):
     scale: Tensor
     bias: Tensor
     order: Tensor
+    nothing: Tensor | None
 
-    def __init__(self, classifier: nn.Linear, constants: HeadConstants, exclusive: bool) -> None:
+    def __init__(self, classifier: nn.Linear, constants: HeadConstants) -> None:
         super().__init__()
         self.classifier = classifier
-        self.exclusive = exclusive
         merge = F.one_hot(constants.label_of_class, constants.labels).float()
         self.register_buffer("merge", merge)
         self.register_buffer("raises", merge.amax(dim=0))
         self.register_buffer("scale", torch.tensor(constants.scale))
         self.register_buffer("bias", torch.tensor(constants.bias))
         self.register_buffer("order", torch.tensor(constants.order))
+        self.register_buffer("nothing", None if constants.nothing is None else torch.tensor(constants.nothing))
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """See the class. Tokens under a zero of the mask may hold anything, not-a-number included."""
@@ -83,8 +86,10 @@ class ModalityHead(nn.Module):
     def label_probabilities(self, tokens: Tensor) -> Tensor:
         """Uncalibrated probability of each label in each token: `[B, T, W]` -> `[B, T, L]`."""
         classes: Tensor = self.classifier(tokens)
-        if self.exclusive:
-            return classes.softmax(dim=-1) @ self.merge
+        if self.nothing is not None:
+            # A softmax with one class more, without which the 118 breeds make of every blank wall a bit of a dog.
+            total = torch.logaddexp(classes.logsumexp(dim=-1, keepdim=True), self.nothing)
+            return torch.exp(classes - total) @ self.merge
         # softplus(z) is -log(1 - sigmoid(z)): sums of it are noisy-ors, and no probability near 1 is ever taken from 1.
         return 1 - torch.exp(-(F.softplus(classes) @ self.merge))
 
@@ -106,8 +111,7 @@ class TagFusion(nn.Module):
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> TagFusion:
         """The module with a state dict's tensors, sized by their shapes; RuntimeError or KeyError if they don't fit."""
-        video, audio = _empty_head(state, "video", exclusive=True), _empty_head(state, "audio", exclusive=False)
-        fusion = cls(video, audio, prior=0.5)
+        fusion = cls(_empty_head(state, "video"), _empty_head(state, "audio"), prior=0.5)
         fusion.load_state_dict(dict(state))
         return fusion
 
@@ -137,12 +141,13 @@ class TagFusion(nn.Module):
         return torch.where(total > _NO_EVIDENCE, values / total.clamp(min=_NO_EVIDENCE), uniform)
 
 
-def _empty_head(state: Mapping[str, Tensor], name: str, exclusive: bool) -> ModalityHead:
+def _empty_head(state: Mapping[str, Tensor], name: str) -> ModalityHead:
     """A head of the sizes that a state dict has, to be filled from it."""
     classes, width = state[f"{name}.classifier.weight"].shape
     nowhere = torch.zeros(classes, dtype=torch.int64)
-    constants = HeadConstants(nowhere, len(state[f"{name}.raises"]), scale=1.0, bias=0.0, order=1.0)
-    return ModalityHead(nn.Linear(width, classes), constants, exclusive)
+    nothing = 0.0 if f"{name}.nothing" in state else None
+    constants = HeadConstants(nowhere, len(state[f"{name}.raises"]), scale=1.0, bias=0.0, order=1.0, nothing=nothing)
+    return ModalityHead(nn.Linear(width, classes), constants)
 
 
 def _logit(evidence: Tensor) -> Tensor:

@@ -41,12 +41,14 @@ class Platt:
     """From a modality's pooled log-odds x of a label to calibrated log-odds: `scale * x + bias`.
 
     After Platt, "Probabilistic outputs for support vector machines" (1999). `order` is that of the power mean over the
-    tokens of a window: 1 is their mean, and the higher it is, the more one token counts.
+    tokens of a window: 1 is their mean, and the higher it is, the more one token counts. `nothing` is the logit of
+    being none of the classes, where they exclude each other.
     """
 
     scale: float
     bias: float
     order: float
+    nothing: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,19 +110,18 @@ def assemble(video: nn.Linear, audio: nn.Linear, constants: Calibration) -> TagF
     """The fusion, in evaluation mode, that keeps ImageNet's classifier `[1000, 1280]` and AudioSet's `[521, 1024]`."""
     from models.fusion import TagFusion
 
-    video_head = _head(video, "imagenet", constants.video, exclusive=True)
-    audio_head = _head(audio, "audioset", constants.audio, exclusive=False)
-    return TagFusion(video_head, audio_head, constants.prior).eval()
+    heads = _head(video, "imagenet", constants.video), _head(audio, "audioset", constants.audio)
+    return TagFusion(*heads, constants.prior).eval()
 
 
-def _head(classifier: nn.Linear, collection: str, platt: Platt, exclusive: bool) -> ModalityHead:
+def _head(classifier: nn.Linear, collection: str, platt: Platt) -> ModalityHead:
     import torch
 
     from models.fusion import HeadConstants, ModalityHead
 
     places = torch.tensor(label_of_class(collection))
-    constants = HeadConstants(places, len(labels()), platt.scale, platt.bias, platt.order)
-    return ModalityHead(classifier, constants, exclusive)
+    constants = HeadConstants(places, len(labels()), platt.scale, platt.bias, platt.order, platt.nothing)
+    return ModalityHead(classifier, constants)
 
 
 @cache
@@ -129,7 +130,7 @@ def calibration() -> Calibration:
     with (_HERE / "tags.toml").open("rb") as file:
         document = tomllib.load(file)
     video, audio = (
-        Platt(float(table["scale"]), float(table["bias"]), float(table["order"]))
+        Platt(**{name: float(value) for name, value in table.items()})
         for table in (document["video"], document["audio"])
     )
     return Calibration(float(document["prior"]), video, audio)

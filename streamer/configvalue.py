@@ -8,13 +8,14 @@ from typing import Any
 
 from msgspec import inspect
 
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
 _DURATION_NS = {"ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86_400 * 10**9}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?b?)", re.IGNORECASE)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?b?)", re.IGNORECASE | re.ASCII)
 # As Redis counts in its own configuration.
 _SIZE_BYTES = {"": 1, "b": 1, "k": 10**3, "kb": 2**10, "m": 10**6, "mb": 2**20, "g": 10**9, "gb": 2**30}
 _LONGEST_NS = 3650 * _DURATION_NS["d"]
 _LARGEST_BYTES = 2**50
+_LONGEST_NUMBER = 32
 _LONGEST_TEXT = 65_536
 
 
@@ -25,12 +26,12 @@ def parse_duration_ns(text: str) -> int:
         ValueError: `text` is none, or lasts over ten years.
     """
     end = total = 0
-    for match in _DURATION_PART.finditer(text):
+    for match in _DURATION_PART.finditer(text[:_LONGEST_NUMBER]):
         if match.start() != end:
             break
         end = match.end()
         total += round(float(match[1]) * _DURATION_NS[match[2]])
-    if not text or len(text) > 32 or end != len(text) or total > _LONGEST_NS:
+    if not text or end != len(text) or total > _LONGEST_NS:
         raise ValueError("expected a duration: write it like 500ms, 1s, 2m or 1h")
     return total
 
@@ -41,7 +42,7 @@ def parse_size_bytes(text: str) -> int:
     Raises:
         ValueError: `text` is none, or is over a pebibyte.
     """
-    match = _SIZE.fullmatch(text) if len(text) <= 32 else None
+    match = _SIZE.fullmatch(text) if len(text) <= _LONGEST_NUMBER else None
     size = int(float(match[1]) * _SIZE_BYTES[match[2].lower()]) if match is not None else _LARGEST_BYTES + 1
     if size > _LARGEST_BYTES:
         raise ValueError("expected a size: write it like 512mb or 2gb")
@@ -81,7 +82,7 @@ def convert(text: str, tag: str, kind: inspect.Type, unit: str | None) -> Any:
 
 def _number(text: str, tag: str, kind: inspect.IntType | inspect.FloatType, expected: str) -> int | float:
     try:
-        if tag == "str" or len(text) > 32:
+        if tag == "str" or len(text) > _LONGEST_NUMBER:
             raise ValueError
         value = int(text) if isinstance(kind, inspect.IntType) else float(text)
     except ValueError:

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, overload
 
 import av
 import numpy as np
@@ -36,6 +36,7 @@ _KEYLESS_PACKETS = 300
 # Pictures are held back undecoded while decoding all that wait would take no longer than this.
 _CATCH_UP_NS = 60_000_000
 _CHUNK_NS = 100_000_000
+_WAITING_PACKETS = 50
 # Sound this close to where it should be continues what was before it.
 _CONTIGUOUS_NS = 10_000_000
 
@@ -47,7 +48,7 @@ class DecodeOptions:
     """What is left out of decoding, and how a picture is fitted to a square.
 
     lazy: pictures that no sample refers to are not decoded. skip_loop_filter: blocks stay visible at full size, and
-    vanish at 224 pixels. skip_unreferenced: pictures that no other refers to are not decoded where samples are far apart.
+    vanish at 224 pixels. skip_unreferenced: pictures that are no samples and that no other refers to are not decoded.
     fit: `squash` keeps the whole picture, `crop` its middle with its shape. threads: of the decoder.
     """
 
@@ -61,8 +62,8 @@ class DecodeOptions:
 class Grid:
     """When samples are due: every `period_ns`, in step with the key frames where they come near. Pure.
 
-    A key frame within an eighth of a period of the due time is the sample: it costs least, and the picture after it need
-    not be decoded for a while.
+    A key frame within an eighth of a period of the due time is the sample: it costs least, and the pictures after it
+    need not be decoded for a while.
     """
 
     def __init__(self, frames_per_second: int) -> None:
@@ -81,7 +82,7 @@ class Grid:
         return media_ns >= self.due_ns - (self.reach_ns if is_key else slack_ns)
 
     def take(self, media_ns: int, is_key: bool, next_key_ns: int | None) -> None:
-        """The picture at `media_ns` was sampled. `next_key_ns`: of a key frame that is sure to come, whole periods apart."""
+        """The picture at `media_ns` was sampled. `next_key_ns`: of a key frame that will come, whole periods apart."""
         due_ns = media_ns if self.due_ns is None else self.due_ns
         if is_key or media_ns > due_ns + self.period_ns // 2:
             due_ns = media_ns
@@ -122,9 +123,12 @@ class VideoDecoder:
         self._gops = _KeyPrediction()
         self._started = False
         self._keyless = 0
+        self._skips = False
         self._cost_ns = 0  # of decoding one packet, smoothed
         self._dirty = False  # the decoder holds pictures of a group that was left
         self._order_ns: int | None = None
+        self.refused = 0
+        """Packets in a row that the decoder refused."""
         self._prepare()
 
     def _prepare(self) -> None:
@@ -171,9 +175,6 @@ class VideoDecoder:
 
         Args:
             media_ns: of its presentation. order_ns: no later packet is presented before this media time.
-
-        Raises:
-            av.FFmpegError: the decoder refused a packet; feeding may go on.
         """
         self._interval.add(media_ns)
         self._order_ns = order_ns
@@ -200,8 +201,8 @@ class VideoDecoder:
     def flush(self, arrived_ns: int) -> list[Frame]:
         """The media ended: the samples that the decoder still holds."""
         frames = self._decode(arrived_ns)
-        if self._started:
-            frames += self._sample(self._context.decode(None), arrived_ns)
+        if self._started and not self._dirty:
+            frames += self._sample(_drain(self._context), arrived_ns)
         return frames
 
     def _may_start(self, is_key: bool) -> bool:
@@ -223,7 +224,7 @@ class VideoDecoder:
         self._dirty = True
 
     def _is_wanted(self, media_ns: int) -> bool:
-        """Whether to decode what waits now: when the due picture is there, or surely needs it before the next key frame."""
+        """Whether to decode what waits now: the sample is among it, or surely refers to it."""
         due_ns = self._grid.due_ns
         if not self._lazy or due_ns is None:
             return True
@@ -249,11 +250,26 @@ class VideoDecoder:
         while self._pending:
             item = self._pending.popleft()
             self._pending_bytes -= item.packet.size
+            self._choose_skip(item.media_ns)
             begun_ns = time.perf_counter_ns()
-            pictures = self._context.decode(item.packet)
+            try:
+                pictures = self._context.decode(item.packet)
+            except av.FFmpegError:
+                self.refused += 1
+                self._stats.drop("corrupt")
+                continue
+            self.refused = 0 if pictures else self.refused
             self._cost_ns += (time.perf_counter_ns() - begun_ns - self._cost_ns) // 8
             frames += self._sample(pictures, arrived_ns)
         return frames
+
+    def _choose_skip(self, media_ns: int) -> None:
+        """Let the decoder leave out what is no sample and referred to by none (B pictures, temporal layers)."""
+        due_ns = self._grid.due_ns
+        skips = self._options.skip_unreferenced and due_ns is not None and media_ns < due_ns - self._slack_ns
+        if skips != self._skips:
+            self._context.skip_frame = "NONREF" if skips else "DEFAULT"
+            self._skips = skips
 
     def _sample(self, pictures: list[av.VideoFrame], arrived_ns: int) -> list[Frame]:
         frames = []
@@ -271,6 +287,18 @@ class VideoDecoder:
             self._grid.take(media_ns, picture.key_frame, self._gops.in_step_with(self._grid))
             self._stats.frames_sampled += 1
         return frames
+
+
+@overload
+def _drain(context: av.VideoCodecContext) -> list[av.VideoFrame]: ...
+@overload
+def _drain(context: av.AudioCodecContext) -> list[av.AudioFrame]: ...
+def _drain(context: av.VideoCodecContext | av.AudioCodecContext) -> list[av.VideoFrame] | list[av.AudioFrame]:
+    """What a decoder still holds at the end; nothing where it is beyond giving it."""
+    try:
+        return context.decode(None)
+    except av.FFmpegError:
+        return []
 
 
 class _Interval:
@@ -351,57 +379,85 @@ def _colorspace(picture: av.VideoFrame) -> int | None:
 class AudioDecoder:
     """Decodes one sound track to mono float32 at `sample_rate`, in chunks of about 100 ms.
 
-    Sample format, rate and layout may change from frame to frame; gaps in the stamps end a chunk and stay gaps.
+    Packets are kept until they make a chunk and are then decoded together: 47 times a second would cost three times as
+    much in cold caches. Sample format, rate and layout may change from frame to frame; gaps in the stamps end a chunk
+    and stay gaps.
     """
 
     def __init__(self, stream: av.AudioStream, sample_rate: int, stats: SourceStats) -> None:
         self._context = stream.codec_context
         self._context.thread_count = 1
+        base = stream.time_base or Fraction(1, sample_rate)
+        self._tick_ns = (base.numerator * _NS, base.denominator)
         self._rate = sample_rate
         self._stats = stats
+        self._waiting: list[tuple[av.Packet[av.AudioStream], int]] = []
         self._resampler: av.AudioResampler | None = None
         self._shape: tuple[str, str, int] | None = None
         self._parts: list[NDArray[np.float32]] = []
-        self._start_ns = 0
+        self._start_ns = self._end_ns = 0
         self._held = 0
         self._floor_ns: int | None = None
         self.reach_ns: int | None = None
         """Every chunk that begins before this media time has been handed out; None before the first."""
+        self.refused = 0
+        """Packets in a row that the decoder refused."""
 
     def restart(self, floor_ns: int) -> None:
-        """A new epoch begins at `floor_ns`: older sound is dropped, what is held belongs to the epoch before."""
-        self._parts, self._held = [], 0
+        """A new epoch begins at `floor_ns`: older sound is dropped, and so is what waits, of the epoch before."""
+        self._waiting, self._parts, self._held = [], [], 0
         self._floor_ns = floor_ns
         self._resampler = None
         self.reach_ns = None
 
     def feed(self, packet: av.Packet[av.AudioStream], media_ns: int, arrived_ns: int) -> list[AudioChunk]:
-        """Take in the next packet, at `media_ns`; the chunks that became complete.
-
-        Raises:
-            av.FFmpegError: the decoder refused the packet; feeding may go on.
-        """
-        stamp = packet.pts if packet.pts is not None else packet.dts
-        base = packet.time_base or Fraction(0)
-        chunks: list[AudioChunk] = []
-        for frame in self._context.decode(packet):
-            at_ns = media_ns
-            if stamp is not None and frame.pts is not None:
-                at_ns += int((frame.pts - stamp) * base * _NS)
-            chunks += self._take(frame, at_ns, arrived_ns)
-            media_ns = at_ns + frame.samples * _NS // max(1, frame.sample_rate)
-            stamp = None
-        return chunks
+        """Take in the next packet, at `media_ns`; the chunks that became complete."""
+        self._waiting.append((packet, media_ns))
+        length_ns = (packet.duration or 0) * self._tick_ns[0] // self._tick_ns[1]
+        if not length_ns and len(self._waiting) > 1:
+            length_ns = media_ns - self._waiting[-2][1]
+        span_ns = media_ns + length_ns - self._waiting[0][1]
+        if 0 <= span_ns < _CHUNK_NS and len(self._waiting) < _WAITING_PACKETS:
+            return []
+        return self._decode(arrived_ns)
 
     def flush(self, arrived_ns: int) -> list[AudioChunk]:
         """The media ended: what is still held."""
-        chunks: list[AudioChunk] = []
-        for frame in self._context.decode(None):
-            chunks += self._take(frame, self._start_ns + self._held * _NS // self._rate, arrived_ns)
+        chunks = self._decode(arrived_ns)
+        for frame in _drain(self._context):
+            chunks += self._take(frame, self._end_ns, arrived_ns)
         if self._resampler is not None:
             for resampled in self._resampler.resample(None):
                 chunks += self._append(_samples(resampled), None, arrived_ns)
         return chunks + self._emit(arrived_ns)
+
+    def _decode(self, arrived_ns: int) -> list[AudioChunk]:
+        waiting, self._waiting = self._waiting, []
+        chunks: list[AudioChunk] = []
+        for packet, media_ns in waiting:
+            try:
+                frames = self._context.decode(packet)
+            except av.FFmpegError:
+                self.refused += 1
+                self._stats.drop("corrupt")
+                continue
+            self.refused = 0
+            chunks += self._place(packet, frames, media_ns, arrived_ns)
+        return chunks + self._emit(arrived_ns)
+
+    def _place(
+        self, packet: av.Packet[av.AudioStream], frames: list[av.AudioFrame], media_ns: int, arrived_ns: int
+    ) -> list[AudioChunk]:
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        chunks: list[AudioChunk] = []
+        for frame in frames:
+            if stamp is not None and frame.pts is not None:
+                # Priming samples were cut off, or the packet holds several frames.
+                media_ns += (frame.pts - stamp) * self._tick_ns[0] // self._tick_ns[1]
+            chunks += self._take(frame, media_ns, arrived_ns)
+            media_ns += frame.samples * _NS // max(1, frame.sample_rate)
+            stamp = None
+        return chunks
 
     def _take(self, frame: av.AudioFrame, media_ns: int, arrived_ns: int) -> list[AudioChunk]:
         shape = (frame.format.name, frame.layout.name, frame.sample_rate)
@@ -413,17 +469,18 @@ class AudioDecoder:
         frame.pts, frame.time_base = media_ns, _NS_BASE
         chunks: list[AudioChunk] = []
         for resampled in self._resampler.resample(frame):
-            base = resampled.time_base
-            at_ns = None if resampled.pts is None or base is None else int(resampled.pts * base * _NS)
+            at_ns: int | None = media_ns
+            if resampled is not frame:
+                # The resampler counts in its own samples, and knows how many it holds back.
+                at_ns = None if resampled.pts is None else resampled.pts * _NS // self._rate
             chunks += self._append(_samples(resampled), at_ns, arrived_ns)
         return chunks
 
     def _append(self, samples: NDArray[np.float32], at_ns: int | None, arrived_ns: int) -> list[AudioChunk]:
         chunks: list[AudioChunk] = []
-        end_ns = self._start_ns + self._held * _NS // self._rate
         if at_ns is None:
-            at_ns = end_ns
-        if self._parts and abs(at_ns - end_ns) > _CONTIGUOUS_NS:
+            at_ns = self._end_ns
+        if self._parts and abs(at_ns - self._end_ns) > _CONTIGUOUS_NS:
             chunks += self._emit(arrived_ns)
         if self._floor_ns is not None:
             behind = (self._floor_ns - at_ns) * self._rate // _NS
@@ -432,14 +489,12 @@ class AudioDecoder:
                 at_ns += behind * _NS // self._rate
             else:
                 self._floor_ns = None
-        if not len(samples):
-            return chunks
-        if not self._parts:
-            self._start_ns = at_ns
-        self._parts.append(samples)
-        self._held += len(samples)
-        if self._held * _NS >= _CHUNK_NS * self._rate:
-            chunks += self._emit(arrived_ns)
+        if len(samples):
+            if not self._parts:
+                self._start_ns = at_ns
+            self._parts.append(samples)
+            self._held += len(samples)
+            self._end_ns = self._start_ns + self._held * _NS // self._rate
         return chunks
 
     def _emit(self, arrived_ns: int) -> list[AudioChunk]:
@@ -450,7 +505,7 @@ class AudioDecoder:
         if not np.isfinite(samples).all():
             self._stats.drop("corrupt")
             return []
-        self.reach_ns = self._start_ns + len(samples) * _NS // self._rate
+        self.reach_ns = self._end_ns
         return [AudioChunk(self._start_ns, arrived_ns, np.clip(samples, -1.0, 1.0))]
 
 

@@ -104,7 +104,7 @@ class OnnxEngine:
         self._audio_width = cut.audio_width
         self._pictures_most = self.geometry.frame_rates[-1] * cut.window_ns // 1_000_000_000 + 1
         self._patches_most = max(1, (cut.window_ns - self.geometry.patch_ns) // cut.patch_hop_ns + 1)
-        self._frame = _session(files.frame, threads)
+        self._frame = _session(files.quickest_frame(), threads)
         self._audio = _session(files.audio, threads)
         self._fusion = _session(files.fusion, threads)
         self._streams: dict[str, _StreamTokens] = {}
@@ -224,7 +224,7 @@ def prepare(weights_dir: Path | None, progress: Progress | None = None) -> list[
         WeightsError: the weights could not be had.
     """
     checkpoint, files = _ready(weights_dir, progress)
-    parts = [("checkpoint", checkpoint.path), ("frame encoder", files.frame), ("audio encoder", files.audio)]
+    parts = [("checkpoint", checkpoint.path), ("frame encoder", files.quickest_frame()), ("audio encoder", files.audio)]
     return [*parts, ("fusion", files.fusion)]
 
 

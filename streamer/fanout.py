@@ -17,7 +17,8 @@ from streamer.cursor import Cursor, EntryId
 from streamer.filters import Envelope, Filter, envelope
 from streamer.messages import Gap, WireMessage, encode
 
-QUEUE_CAPACITY = 256
+# A minute of eight streams' segments: what comes at once when the store returns, for a subscriber that takes its time.
+QUEUE_CAPACITY = 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,11 +28,13 @@ class _Scored(msgspec.Struct, frozen=True):
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """The part of a message that filters look at."""
+    """The part of a message that is looked at on its way; the rest passes through unread."""
 
     type: str
     stream: str = ""
     state: str = ""
+    epoch: str | None = None
+    seq: int = -1
     label: str | None = None
     score: float = 1.0
     labels: list[_Scored | str] = []

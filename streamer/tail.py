@@ -47,6 +47,7 @@ class Tail:
         self.identity = ""
         self.last = START
         self.streams: set[str] = set()
+        self._latest: dict[str, tuple[str | None, int]] = {}
         self.away = False
         self.outages = 0
         self.unreadable = 0
@@ -102,9 +103,11 @@ class Tail:
     async def _begin(self) -> None:
         bounds = await self._store.feed_bounds()
         page = await self._store.newest(self._keep)
-        self.streams = set(await self._store.streams())
         self.identity = page.store or bounds.store
         self._recent = self.items(page)
+        for item in self._recent:
+            self._is_news(item)
+        self.streams = set(await self._store.streams())
         self.last = page.entries[-1][0] if page.entries else bounds.last
         self._since = page.entries[0][0] if page.entries else bounds.last
         self.ready = True
@@ -120,9 +123,7 @@ class Tail:
         items = self.items(page)
         self.last = page.entries[-1][0]
         self._remember(items)
-        for item in items:
-            self._note_stream(item)
-        self._on_items(items)
+        self._on_items([item for item in items if self._is_news(item)])
         self._wake()
         return True
 
@@ -155,8 +156,20 @@ class Tail:
                 self.unreadable += 1
         return items
 
-    def _note_stream(self, item: FeedItem) -> None:
-        if item.envelope.type == "stream" and item.envelope.state == "ended":
-            self.streams.discard(item.envelope.stream)
-        elif item.envelope.stream:
-            self.streams.add(item.envelope.stream)
+    def _is_news(self, item: FeedItem) -> bool:
+        """Note `item`; False for a segment that was passed on before: its acknowledgement was lost together with what
+        the store held, so its writer wrote it again."""
+        message = item.envelope
+        if message.type == "stream" and message.state == "ended":
+            self.streams.discard(message.stream)
+            self._latest.pop(message.stream, None)
+            return True
+        if message.stream:
+            self.streams.add(message.stream)
+        if message.type != "segment":
+            return True
+        epoch, seq = self._latest.get(message.stream, (None, -1))
+        if epoch == message.epoch and message.seq <= seq:
+            return False
+        self._latest[message.stream] = (message.epoch, message.seq)
+        return True

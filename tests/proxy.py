@@ -117,6 +117,7 @@ class Proxy:
             loop = asyncio.get_running_loop()
             while data := await reader.read(_CHUNK):
                 await held.put((loop.time() + self.delay_s, data))
+                await self._open.wait()  # frozen, it takes nothing in either: the sender's buffers fill up
             await held.put((loop.time() + self.delay_s, b""))
             await sender
 

@@ -109,8 +109,8 @@ async def test_a_process_that_starts_again_names_the_epoch_before(store: Store, 
 
 
 async def test_a_killed_store_is_ridden_out(impatient: Store, valkey: Valkey) -> None:
-    """Killed in mid-publishing and started again empty: what was not acknowledged before is there once, in order, without
-    a hole, and says that it is late where it is."""
+    """Killed in mid-publishing and started again empty: what was not acknowledged before is there once, in order,
+    without a hole, and says that it is late where it is."""
     told = Told()
     async with Publisher(impatient, hooks=told) as publisher:
         for seq in range(50):

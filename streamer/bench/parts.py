@@ -19,7 +19,8 @@ def alone(clip: Path) -> dict[str, float]:
     """Cores that each part of one live stream of `clip` takes by itself.
 
     `decode`: demuxing, decoding and converting as the service does it; `frames` and `sound`: the encoders, a call a
-    picture and a patch, without the fusion; `fusion`: from tokens to scores, a call a window. `decode_all` is what decoding costs without the
+    picture and a patch, without the fusion; `fusion`: from tokens to scores, a call a window. `decode_all` is what
+    decoding costs without the
     short cuts (every picture, with the loop filter): for comparison, in no sum.
     """
     engine = load("cpu", None, threads=1)

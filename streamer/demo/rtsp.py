@@ -13,6 +13,7 @@ import itertools
 import logging
 import re
 import secrets
+import socket
 import struct
 import time
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ _REPORT_EVERY_S = 5.0
 _NTP_UNIX_S = 2_208_988_800
 _MAX_REQUEST = 16 * 1024
 _LATE_S = 1.0
+_SEND_BUFFER = 256 * 1024  # what waits here for a slow client grows old: left alone, the system would hold megabytes
 _METHODS = "OPTIONS, DESCRIBE, SETUP, PLAY, GET_PARAMETER, SET_PARAMETER, TEARDOWN"
 _STATUS = {
     200: "OK",
@@ -91,7 +93,7 @@ class Session:
                     self._answer(headers, 200)
                     break
                 self._handle(method, url, headers)
-        except (OSError, asyncio.IncompleteReadError, ValueError) as error:
+        except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
             log.debug("a client of the local camera left: %s", error)
         finally:
             if self.playing is not None:
@@ -140,7 +142,7 @@ class Session:
             return self._answer(headers, 404)
         transport = headers.get("transport", "")
         channels = re.search(r"interleaved=(\d{1,3})-(\d{1,3})", transport)
-        if "TCP" not in transport or channels is None or int(channels[2]) != int(channels[1]) + 1 > 255:
+        if "TCP" not in transport or channels is None or not int(channels[1]) + 1 == int(channels[2]) <= 255:
             return self._answer(headers, 461)
         self.senders[int(track[1])] = _Sender(self.clip.tracks[int(track[1])], int(channels[1]))
         reply = f"RTP/AVP/TCP;unicast;interleaved={channels[1]}-{channels[2]}"
@@ -198,6 +200,7 @@ async def serve(clip: Clip, host: str, port: int) -> asyncio.Server:
     """Listen on `host:port` (0: any) and play `clip` at the path `/live`. Raises OSError where the port is taken."""
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         await Session(clip, reader, writer).run()
 
     return await asyncio.start_server(connected, host, port, limit=_MAX_REQUEST)

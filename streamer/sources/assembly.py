@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from av.error import FFmpegError
+from dataclasses import dataclass, field
 
 from streamer.decode import AudioDecoder, DecodeOptions, VideoDecoder
-from streamer.media import AudioChunk, Frame, Progress, SourceEvent, SourceStats
+from streamer.media import Progress, SourceEvent, SourceStats
 from streamer.sources.faults import SourceFault
 from streamer.sources.inputs import Packet, Tracks
 
@@ -23,7 +21,7 @@ class Target:
     frame_size: int
     sample_rate: int
     frames_per_second: int
-    options: DecodeOptions = DecodeOptions()
+    options: DecodeOptions = field(default_factory=DecodeOptions)
 
 
 class Assembly:
@@ -36,17 +34,21 @@ class Assembly:
 
     def __init__(self, tracks: Tracks, target: Target, stats: SourceStats, ended_after_ns: int | None = None) -> None:
         options = target.options
-        self._stats = stats
-        self._video = self._audio = None
+        self._video: VideoDecoder | None = None
+        self._audio: AudioDecoder | None = None
         if tracks.video is not None:
             self._video = VideoDecoder(tracks.video, target.frame_size, target.frames_per_second, options, stats)
         if tracks.audio is not None:
             self._audio = AudioDecoder(tracks.audio, target.sample_rate, stats)
         self._ended_after_ns = ended_after_ns
         self._told: tuple[int, int] | None = None
-        self._refused = {kind: 0 for kind, track in (("video", tracks.video), ("audio", tracks.audio)) if track}
-        self.delivered = False
+        self._video_index = None if tracks.video is None else tracks.video.index
+        self._useful: set[VideoDecoder | AudioDecoder] = set()
+
+    @property
+    def delivered(self) -> bool:
         """Whether anything was ever decoded."""
+        return bool(self._useful)
 
     @property
     def interval_ns(self) -> int:
@@ -67,21 +69,24 @@ class Assembly:
         Raises:
             SourceFault: no track can be decoded any more.
         """
-        kind = packet.stream.type
         events: list[SourceEvent] = []
-        before = self._stats.frames_decoded
-        try:
-            if kind == "video" and self._video is not None:
-                events += self._video.feed(packet, media_ns, order_ns, arrived_ns)  # type: ignore[arg-type]
-            elif kind == "audio" and self._audio is not None:
-                events += self._audio.feed(packet, media_ns, arrived_ns)  # type: ignore[arg-type]
-        except FFmpegError:
-            self._refuse(kind)
-        else:
-            if events or self._stats.frames_decoded > before:
-                self._refused[kind] = 0
-                self.delivered = True
+        if packet.stream_index == self._video_index and self._video is not None:
+            events += self._video.feed(packet, media_ns, order_ns, arrived_ns)  # type: ignore[arg-type]
+            self._note(self._video, events)
+        elif self._audio is not None:
+            events += self._audio.feed(packet, media_ns, arrived_ns)  # type: ignore[arg-type]
+            self._note(self._audio, events)
         return events + self._progress(arrived_ns)
+
+    def _note(self, decoder: VideoDecoder | AudioDecoder, events: list[SourceEvent]) -> None:
+        if events:
+            self._useful.add(decoder)
+        if decoder.refused < _BARREN:
+            return
+        if decoder in self._useful:
+            raise SourceFault("what arrives can't be decoded any more", permanent=False)
+        if all(other.refused >= _BARREN for other in (self._video, self._audio) if other is not None):
+            raise SourceFault("nothing in it can be decoded; it is damaged or encrypted", permanent=True)
 
     def skip_to_key(self) -> None:
         """Too far behind: pictures are left out up to the next key frame."""
@@ -92,20 +97,12 @@ class Assembly:
         """The media ended: what the decoders still hold."""
         events: list[SourceEvent] = []
         for decoder in (self._video, self._audio):
-            try:
-                if decoder is not None:
-                    events += decoder.flush(arrived_ns)
-            except FFmpegError:
-                self._stats.drop("corrupt")
-        self.delivered = self.delivered or any(isinstance(event, Frame | AudioChunk) for event in events)
+            if decoder is not None:
+                last = decoder.flush(arrived_ns)
+                events += last
+                if last:
+                    self._useful.add(decoder)
         return events
-
-    def _refuse(self, kind: str) -> None:
-        self._stats.drop("corrupt")
-        self._refused[kind] += 1
-        if all(count >= _BARREN for count in self._refused.values()):
-            text = "what arrives can't be decoded" if self.delivered else "nothing in it can be decoded"
-            raise SourceFault(f"{text}; it is damaged or encrypted", permanent=not self.delivered)
 
     def _progress(self, arrived_ns: int) -> list[SourceEvent]:
         video_ns = None if self._video is None else self._video.reach_ns
@@ -117,7 +114,8 @@ class Assembly:
         if video_ns is None and audio_ns is None:
             return []
         reached = (video_ns or 0, audio_ns or 0)
-        if self._told is not None and all(new < old + _PROGRESS_NS for new, old in zip(reached, self._told, strict=True)):
+        told = self._told
+        if told is not None and reached[0] < told[0] + _PROGRESS_NS and reached[1] < told[1] + _PROGRESS_NS:
             return []
         self._told = reached
         return [Progress(video_ns, audio_ns, arrived_ns)]

@@ -122,8 +122,8 @@ class Axis:
     def advance(self, place_ns: int | None) -> int:
         """Move on to a packet that says it stands at `place_ns`; where it is taken to stand.
 
-        A missing place is the expected one. So is one that repeats or steps back a little, as long as the next ones catch
-        up: cameras stamp packets in pairs, and audio by the clock of the thread that sent it.
+        A missing place is the expected one. So is one that repeats or steps back a little, as long as the next ones
+        catch up: cameras stamp packets in pairs, and audio by the clock of the thread that sent it.
         """
         if self.last_ns is None:
             self.last_ns = 0 if place_ns is None else place_ns
@@ -154,4 +154,4 @@ def lead_ns(stamp: Stamp) -> int:
     """How long after its place in the stream the packet is shown: pts - dts, 0 where either is missing."""
     if stamp.pts is None or stamp.dts is None:
         return 0
-    return max(0, min(stamp.to_ns(stamp.pts - stamp.dts), _LEAD_CAP_NS))
+    return max(0, min(stamp.to_ns(stamp.pts) - stamp.to_ns(stamp.dts), _LEAD_CAP_NS))

@@ -6,6 +6,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Protocol, TypeAlias, cast
 
 import av
@@ -105,19 +106,22 @@ def demux(container: InputContainer, tracks: Tracks) -> Iterator[Packet]:
             yield cast("Packet", packet)
 
 
-def stamp_of(packet: Packet, arrived_ns: int) -> Stamp:
-    """The packet's time stamps, with itself as payload."""
-    base = packet.time_base
-    return Stamp(
-        track=packet.stream.type,
-        pts=packet.pts,
-        dts=packet.dts,
-        num=base.numerator,
-        den=base.denominator,
-        arrived_ns=arrived_ns,
-        reported_wall_ns=_reported_wall_ns(packet),
-        payload=packet,
-    )
+class Stamper:
+    """Makes the stamps of a connection's packets; what does not change is asked of FFmpeg once."""
+
+    def __init__(self, tracks: Tracks, *, delays_pictures: bool = False) -> None:
+        self._tracks: dict[int, tuple[str, int, int, bool]] = {}
+        for stream in (tracks.video, tracks.audio):
+            if stream is not None:
+                base = stream.time_base or Fraction(1, 1000)
+                delayed = delays_pictures and stream.type == "video"
+                self._tracks[stream.index] = (stream.type, base.numerator, base.denominator, delayed)
+
+    def stamp(self, packet: Packet, arrived_ns: int, *, fresh: bool = True, reports: bool = False) -> Stamp:
+        """The packet's time stamps, with itself as payload; `reports`: and what sender reports say, which costs."""
+        track, num, den, delayed = self._tracks[packet.stream_index]
+        wall_ns = _reported_wall_ns(packet) if reports else None
+        return Stamp(track, packet.pts, packet.dts, num, den, arrived_ns, wall_ns, delayed, fresh, packet)
 
 
 def _reported_wall_ns(packet: Packet) -> int | None:

@@ -14,7 +14,7 @@ from streamer.clock import Clock
 from streamer.media import EpochStart, SourceEvent, SourceStats
 from streamer.sources.assembly import Assembly, Target
 from streamer.sources.faults import Fault, SourceFault, explain
-from streamer.sources.inputs import Input, Opener, Packet, stamp_of
+from streamer.sources.inputs import Input, Opener, Stamper
 from streamer.sources.timeline import Epoch, Placed, Timeline
 
 log = logging.getLogger(__name__)
@@ -102,13 +102,14 @@ class Reader:
         clock, stats = self._settings.clock, self._settings.stats
         timeline = Timeline(source.alignment)
         assembly = Assembly(source.tracks, self._settings.target, stats)
+        stamper = Stamper(source.tracks, delays_pictures=source.delays_pictures)
         asked_ns = clock.now_ns()
         for packet in source.packets(self._stop):
             now_ns = clock.now_ns()
-            self._count(packet)
-            stamp = stamp_of(packet, now_ns)
-            stamp.delayed = source.delays_pictures and stamp.track == "video"
-            stamp.fresh = now_ns - asked_ns > _WAITED_NS
+            stats.packets[packet.stream.type] += 1
+            stats.bytes += packet.size
+            fresh = now_ns - asked_ns > _WAITED_NS
+            stamp = stamper.stamp(packet, now_ns, fresh=fresh, reports=timeline.asks_reports)
             events = self._events(timeline.feed(stamp), assembly, now_ns)
             if assembly.interval_ns:
                 stats.fps = _S / assembly.interval_ns
@@ -118,12 +119,6 @@ class Reader:
         now_ns = clock.now_ns()
         events = self._events(timeline.flush(), assembly, now_ns)
         self._owner.deliver(self, now_ns, events + assembly.flush(now_ns))
-
-    def _count(self, packet: Packet) -> None:
-        stats = self._settings.stats
-        kind = packet.stream.type
-        stats.packets[kind] = stats.packets.get(kind, 0) + 1
-        stats.bytes += packet.size
 
     def _events(self, placed: list[Placed], assembly: Assembly, now_ns: int) -> list[SourceEvent]:
         events: list[SourceEvent] = []

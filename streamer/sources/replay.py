@@ -10,9 +10,9 @@ import itertools
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+import av
 from av.container import InputContainer
 from av.error import FFmpegError
 
@@ -23,7 +23,7 @@ from streamer.sources.assembly import Assembly, Target
 from streamer.sources.axis import Axis, Stamp, lead_ns
 from streamer.sources.faults import SourceFault, explain
 from streamer.sources.files import DURATION_WRITTEN, FileAddress, open_file
-from streamer.sources.inputs import Packet, choose, demux, stamp_of
+from streamer.sources.inputs import Packet, Stamper, choose, demux
 from streamer.sources.timeline import Alignment
 
 _NS = 1_000_000_000
@@ -125,7 +125,7 @@ def read_file(
 
     Args:
         geometry: says the size of the pictures and the sample rate.
-        options: threads and short cuts of decoding; by default one thread a core and every short cut.
+        options: threads and short cuts of decoding; one thread and every short cut by default.
 
     Yields:
         an `EpochStart`, then frames, sound and progress; another `EpochStart` where time stamps start over.
@@ -134,12 +134,19 @@ def read_file(
         MediaError: it can't be opened, has nothing in it that can be decoded, or breaks half way: what came before that
             is yielded first.
     """
-    target = Target(geometry.frame_size, geometry.sample_rate, frames_per_second, options or DecodeOptions(threads=0))
+    target = Target(geometry.frame_size, geometry.sample_rate, frames_per_second, options or DecodeOptions())
     try:
         with open_file(Path(path)) as container:
             yield from _FullSpeed(container, target).events()
     except SourceFault as error:
         raise MediaError(f"{path}: {error.fault.text}") from None
+
+
+def _start_ns(stream: av.VideoStream | av.AudioStream) -> int | None:
+    base = stream.time_base
+    if stream.start_time is None or base is None:
+        return None
+    return stream.start_time * base.numerator * _NS // base.denominator
 
 
 class _FullSpeed:
@@ -148,10 +155,11 @@ class _FullSpeed:
     def __init__(self, container: InputContainer, target: Target) -> None:
         self._container = container
         self._tracks = choose(container, video=True, audio=True)
-        self._stats = SourceStats()
-        self._assembly = Assembly(self._tracks, target, self._stats, ended_after_ns=_TRACK_ENDED_NS)
+        self._stamper = Stamper(self._tracks)
+        self._assembly = Assembly(self._tracks, target, SourceStats(), ended_after_ns=_TRACK_ENDED_NS)
         self._axes = {"video": Axis(), "audio": Axis()}
-        self._origin_ns = 0 if container.start_time is None else container.start_time * 1000
+        starts = [_start_ns(stream) for stream in (self._tracks.video, self._tracks.audio) if stream is not None]
+        self._origin_ns = min((start for start in starts if start is not None), default=0)
         self._newest_ns = 0
 
     def events(self) -> Iterator[SourceEvent]:
@@ -171,7 +179,7 @@ class _FullSpeed:
         self._check_end()
 
     def _take(self, packet: Packet) -> Iterator[SourceEvent]:
-        stamp = stamp_of(packet, 0)
+        stamp = self._stamper.stamp(packet, 0)
         axis = self._axes[stamp.track]
         written_ns = axis.read(stamp, 0)
         if written_ns is not None and axis.last_ns is not None and written_ns < axis.last_ns - _BACK_NS:

@@ -1,7 +1,7 @@
 """RTSP cameras (RFC 2326) over TCP or UDP, by FFmpeg's client.
 
-No interrupt callback is installed while reading: it would take the interpreter's lock several times for every RTP packet. A
-read instead ends by FFmpeg's own socket timeout, and a reader that must end sooner is left to it.
+No interrupt callback is at work while reading: it would take the interpreter's lock several times for every RTP packet.
+A read ends by FFmpeg's own socket timeout instead, and a reader that must end sooner is left to it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A live source: keeps a reader on it, moves through its states, and passes its events on. And where sources are made."""
+"""A live source: keeps a reader on it, moves through its states, passes its events on; and where sources are made."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from streamer.channel import Channel
 from streamer.clock import Clock
@@ -33,13 +33,13 @@ _ABANDONED = 3
 
 @dataclass(frozen=True, slots=True)
 class SourceSettings:
-    """What every source is made for: the checkpoint's picture size and sample rate, frames a second, and its patience."""
+    """What every source is made for: picture size and sample rate of the checkpoint, frames a second, patience."""
 
     frame_size: int
     sample_rate: int
     frames_per_second: int
-    decode: DecodeOptions = DecodeOptions()
-    policy: Policy = Policy()
+    decode: DecodeOptions = field(default_factory=DecodeOptions)
+    policy: Policy = field(default_factory=Policy)
 
 
 def droppable(event: SourceEvent) -> bool:

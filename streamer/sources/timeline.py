@@ -1,16 +1,16 @@
 """Media time: the time stamps of all tracks of one connection mapped onto the host's monotonic clock. Pure.
 
-Media time is `stamp + offset`. The offset is the least delay seen lately, the minimum of `arrival - stamp` over a sliding
-window: a packet can be late but never early, so the quickest packets tell the true difference of the clocks (the idea of
-NTP's clock filter, RFC 5905 section 10). It is followed in small steps, so that media time flows evenly.
+Media time is `stamp + offset`. The offset is the least delay seen lately, the minimum of `arrival - stamp` over a
+sliding window: a packet can be late but never early, so the quickest packets tell the true difference of the clocks
+(the idea of NTP's clock filter, RFC 5905 section 10). It is followed in small steps, so that media time flows evenly.
 
 What tracks share depends on what their stamps are worth:
 
 * Stamps of one file or device are on one axis: one offset serves all tracks, and their alignment is kept exactly.
 * RTP stamps are put on one axis by the camera's sender reports (RFC 3550 section 6.4.1), once every track has had one.
   Before that FFmpeg counts each track from its own first packet, and it shifts the track when its first report comes.
-* Until then, and where reports are missing or contradict the arrivals, each track follows its arrivals with an offset of its
-  own: clocks that drift apart can't pull sound and picture apart.
+* Until then, and where reports are missing or contradict the arrivals, each track follows its arrivals with an offset
+  of its own: clocks that drift apart can't pull sound and picture apart.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _SETTLE_PROGRESS_NS = 30 * _MS
 _PREROLL_NS = 500 * _MS
 # How long the least delay is remembered.
 _WINDOW_NS = 10 * _S
-# The offset moves by 10 ms in a second, faster where it is far off: down within about 2 s, because media can't come from
-# the future, up within about 8 s.
+# The offset moves by 10 ms in a second, faster where it is far off: down within about 2 s, because media can't come
+# from the future, up within about 8 s.
 _SLEW_NS_PER_S = 10 * _MS
 _DOWN_S = 2
 _UP_S = 8
@@ -49,7 +49,10 @@ Alignment = Literal["stamps", "reports"]
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """A stretch of even media time from `media_ns` on; `wall_offset_ns` is the camera's own, None where it told none."""
+    """A stretch of even media time from `media_ns` on; `wall_offset_ns` is the camera's own, None where it told none.
+
+    jump: media time was moved within a connection, or begins over in it.
+    """
 
     jump: bool
     media_ns: int
@@ -108,7 +111,7 @@ class Timeline:
     """Feed stamps as they arrive; they come back with their media time, in the same order.
 
     Args:
-        alignment: `stamps` where all tracks are on one axis by themselves, `reports` where sender reports put them there.
+        alignment: `stamps` where all tracks are on one axis by themselves, `reports` where sender reports do that.
     """
 
     def __init__(self, alignment: Alignment) -> None:
@@ -137,6 +140,13 @@ class Timeline:
         if self._is_late(track, stamp, place_ns + offset_ns):
             return self._begin_again(stamp)
         return [self._placed(stamp, place_ns + offset_ns)]
+
+    @property
+    def asks_reports(self) -> bool:
+        """Whether it still matters what the sender reports say."""
+        if self._alignment == "stamps":
+            return False
+        return self._waiting is not None or not all(track.reported for track in self._tracks.values())
 
     def flush(self) -> list[Placed]:
         """The media ended: what still waits for the timeline to settle."""

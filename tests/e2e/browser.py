@@ -56,10 +56,11 @@ class Tab:
             self.problems.append(f"{entry['text']} {entry.get('url', '')}")
 
     async def open(self, url: str) -> None:
-        """Load `url`."""
+        """Load `url` and wait until it is there with all that it names."""
         for domain in ("Page", "Runtime", "Log"):
             await self.call(f"{domain}.enable")
         await self.call("Page.navigate", url=url)
+        await self.until(f"location.href === {json.dumps(url)} && document.readyState === 'complete'")
 
     async def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression, awaited where it is a promise."""
@@ -67,17 +68,15 @@ class Tab:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    async def until(self, expression: str, timeout_s: float = 15.0) -> Any:
-        """Wait until `expression` is true in the page, and return its value."""
-        value = None
+    async def until(self, expression: str, timeout_s: float = 15.0) -> None:
+        """Wait until `expression` is truthy in the page."""
         try:
             async with asyncio.timeout(timeout_s):
-                while not (value := await self.evaluate(expression)):
+                while not await self.evaluate(f"Boolean({expression})"):
                     await asyncio.sleep(0.05)
         except TimeoutError:
             shown = await self.evaluate("document.body.innerText.slice(0, 2000)")
-            raise AssertionError(f"{expression} stayed {value!r}; the page shows:\n{shown}\n{self.problems}") from None
-        return value
+            raise AssertionError(f"{expression} stayed untrue; the page shows:\n{shown}\n{self.problems}") from None
 
     async def size(self, width: int, height: int, *, dark: bool = False) -> None:
         """Set the window's size in CSS pixels and the preferred colour scheme."""

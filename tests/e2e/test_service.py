@@ -1,4 +1,5 @@
-"""The whole service on real parts: a camera over RTSP in, labelled segments out, changes while it runs, an orderly end."""
+"""The whole service on real parts: a camera over RTSP in, labelled segments out, changes while it runs, an orderly
+end."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ async def becomes(running: Running, name: str, state: str, within_s: float = 15.
 async def test_every_hop_of_a_live_camera_is_answered_in_order_and_in_time(
     looping_clip: Path, toolkit_camera: StartCamera
 ) -> None:
-    """Twelve segments come in order without holes, each `ok`, in time, half a second apart, and stand in the store too."""
+    """Twelve segments come in order without holes, each `ok`, in time, half a second apart, and stand in the store
+    too."""
     camera = toolkit_camera(looping_clip)
     async with EmbeddedStore() as store, service("--source", f"door={camera.url}", "--redis", store.url) as running:
         segments = await running.first(12, "segment")
@@ -94,7 +96,8 @@ async def test_streams_come_and_go_while_the_others_go_on(looping_clip: Path, to
 async def test_changing_the_file_changes_only_what_changed(
     looping_clip: Path, toolkit_camera: StartCamera, tmp_path: Path
 ) -> None:
-    """A stream added to the file appears, one taken out goes, the one left alone keeps its epoch; a mistake changes nothing."""
+    """A stream added to the file appears, one taken out goes, the one left alone keeps its epoch; a mistake changes
+    nothing."""
     camera = toolkit_camera(looping_clip)
     config = tmp_path / "cameras.yaml"
     config.write_text(json.dumps({"streams": {"a": {"source": camera.url}, "b": {"source": camera.url}}}))
@@ -114,7 +117,8 @@ async def test_changing_the_file_changes_only_what_changed(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_an_orderly_end(looping_clip: Path, toolkit_camera: StartCamera, number: int) -> None:
-    """On a signal: no hole before the end, the stream's end announced, a close frame, exit code 0, within 5 s, no child left."""
+    """On a signal: no hole before the end, the stream's end announced, a close frame, exit code 0, within 5 s, no
+    child left."""
     camera = toolkit_camera(looping_clip)
     async with EmbeddedStore() as store, service("--source", f"door={camera.url}", "--redis", store.url) as running:
         got: list[dict[str, object]] = []
@@ -138,7 +142,8 @@ async def test_an_orderly_end(looping_clip: Path, toolkit_camera: StartCamera, n
 
 
 async def test_a_camera_that_dies_comes_back(looping_clip: Path, toolkit_camera: StartCamera) -> None:
-    """A killed camera is `reconnecting`; when it is there again labels flow within 2 s, in an epoch that names the one before."""
+    """A killed camera is `reconnecting`; when it is there again labels flow within 2 s, in an epoch that names the
+    one before."""
     camera = toolkit_camera(looping_clip)
     async with service("--source", f"door={camera.url}") as running:
         first = (await running.first(3, "segment"))[-1]
@@ -173,7 +178,8 @@ async def test_one_bad_stream_leaves_the_others_alone(looping_clip: Path, toolki
 
 
 async def test_a_store_that_is_gone_for_a_while_loses_nothing(looping_clip: Path, toolkit_camera: StartCamera) -> None:
-    """While the store is frozen `/readyz` says so; afterwards every segment stands in it once, in order, the late ones marked."""
+    """While the store is frozen `/readyz` says so; afterwards every segment stands in it once, in order, the late
+    ones marked."""
     camera = toolkit_camera(looping_clip)
     async with EmbeddedStore() as store, service("--source", f"door={camera.url}", "--redis", store.url) as running:
         await running.first(3, "segment")

@@ -1,9 +1,9 @@
-"""Decision-level fusion with random classifiers: masks, shares, pooling. What it says of real media is in test_evaluate."""
+"""Decision-level fusion with made-up classifiers: masks, shares, pooling. Real media are in test_evaluate."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -37,7 +37,7 @@ class Tokens:
 
 @pytest.fixture(scope="module")
 def fusion() -> TagFusion:
-    """In double precision, so that what is compared differs by the mathematics alone; classifiers that are often sure."""
+    """In double precision, so that only mathematics can make a difference; classifiers that are often sure."""
     torch.manual_seed(0)
     video, audio = nn.Linear(1280, 1000), nn.Linear(1024, 521)
     with torch.no_grad():
@@ -74,7 +74,7 @@ def test_shapes_and_ranges(fusion: TagFusion, tokens: Tokens) -> None:
 
 @pytest.mark.parametrize("present", ["video", "audio"])
 def test_a_masked_modality_is_one_that_was_never_there(fusion: TagFusion, tokens: Tokens, present: str) -> None:
-    """With one modality masked the scores are 1 - (1 - prior)(1 - sigmoid(log-odds)) of the other head called by itself."""
+    """With one modality masked the scores are those of the other head called by itself, joined with the prior."""
     scores, shares = tokens.only(video=present == "video", audio=present == "audio").into(fusion)
     head = getattr(fusion, present)
     prior = tags.calibration().prior
@@ -115,7 +115,7 @@ def test_nothing_present_is_the_prior(fusion: TagFusion, tokens: Tokens) -> None
 
 
 def test_modalities_join_as_seen_or_heard(fusion: TagFusion, tokens: Tokens) -> None:
-    """The chance that a label is absent is the product of the chances by each modality, over the prior counted twice."""
+    """The chance that a label is absent is the product of each modality's, over the prior counted twice."""
     both = tokens.into(fusion)[0]
     video = tokens.only(video=True, audio=False).into(fusion)[0]
     audio = tokens.only(video=False, audio=True).into(fusion)[0]
@@ -125,7 +125,7 @@ def test_modalities_join_as_seen_or_heard(fusion: TagFusion, tokens: Tokens) -> 
 
 
 def test_shares_are_shapley_values_over_all_subsets(fusion: TagFusion, tokens: Tokens) -> None:
-    """Shares of labels that were raised are the normalised Shapley values of the logit, found by running every subset."""
+    """Shares of raised labels are the normalised Shapley values of the logit, found by running every subset."""
     scores, shares = tokens.into(fusion)
     value = {
         (video, audio): _logit(tokens.only(video, audio).into(fusion)[0])
@@ -145,11 +145,9 @@ def test_shares_are_shapley_values_over_all_subsets(fusion: TagFusion, tokens: T
 def test_labels_without_evidence_share_evenly(fusion: TagFusion, tokens: Tokens) -> None:
     """A label that no present modality can raise stays at the prior, its shares uniform over what is present."""
     scores, shares = tokens.only(video=True, audio=False).into(fusion)
-    names = [label.name for label in tags.labels()]
-    glass = names.index("Glass")
-    torch.testing.assert_close(
-        scores[:, glass], torch.full((BATCH,), tags.calibration().prior).double(), atol=1e-8, rtol=0
-    )
+    glass = [label.name for label in tags.labels()].index("Glass")
+    prior = torch.full((BATCH,), tags.calibration().prior, dtype=torch.float64)
+    torch.testing.assert_close(scores[:, glass], prior, atol=1e-8, rtol=0)
     torch.testing.assert_close(shares[:, glass], torch.tensor([1.0, 0.0, 0.0]).double().expand(BATCH, 3))
 
 
@@ -160,7 +158,7 @@ def test_classes_of_a_label_merge() -> None:
         for layer in (video, audio):
             layer.weight.zero_()
             layer.bias.fill_(-20)
-        video.bias[[151, 268]] = 0.0  # Chihuahua, Mexican hairless
+        video.bias[[151, 268]] = 20.0  # Chihuahua, Mexican hairless
         audio.bias[[70, 72]] = 0.0  # Bark, Howl: a half each
     fusion = tags.assemble(video, audio, tags.calibration())
     dog = [label.name for label in tags.labels()].index("Dog")
@@ -173,21 +171,33 @@ def test_classes_of_a_label_merge() -> None:
 
 
 @pytest.mark.parametrize(("order", "expected"), [(1.0, 0.25), (2.0, 0.5)])
-def test_one_token_of_four(order: float, expected: float, fusion: TagFusion) -> None:
+def test_one_token_of_four(order: float, expected: float) -> None:
     """A label that is sure in one token of four pools to the power mean of that order: a quarter, a half."""
-    head = fusion.audio
-    before = head.order.clone()
-    sound = torch.zeros(1, 4, 1024, dtype=torch.float64)
+    audio = nn.Linear(1024, 521)
+    with torch.no_grad():
+        audio.weight.zero_()
+        audio.bias.fill_(-20)
+        audio.weight[0, 0] = 40.0  # class 0 is Speech: its logit is 20 where the token begins with 1
+    constants = tags.calibration()
+    platt = replace(constants.audio, order=order)
+    head = tags.assemble(nn.Linear(1280, 1000), audio, replace(constants, audio=platt)).audio
+    sound = torch.zeros(1, 4, 1024)
+    sound[0, 2, 0] = 1.0
+    with torch.no_grad():
+        pooled = head.pooled(sound, torch.ones(1, 4)).sigmoid()
     speech = [label.name for label in tags.labels()].index("Speech")
-    sound[0, 0] = 4 * head.classifier.weight[0]  # class 0 is Speech
-    sound[0, 1:] = -4 * head.classifier.weight[0]
-    try:
-        head.order.fill_(order)
-        with torch.no_grad():
-            pooled = head.pooled(sound, torch.ones(1, 4, dtype=torch.float64))[0, speech].sigmoid()
-    finally:
-        head.order.copy_(before)
-    assert float(pooled) == pytest.approx(expected, abs=0.02)
+    assert float(pooled[0, speech]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_indifferent_picture_is_nothing() -> None:
+    """A picture that favours no class is no dog, though 118 of 1,000 classes are."""
+    video = nn.Linear(1280, 1000)
+    nn.init.zeros_(video.weight)
+    nn.init.zeros_(video.bias)
+    fusion = tags.assemble(video, nn.Linear(1024, 521), tags.calibration())
+    with torch.no_grad():
+        odds = fusion.video(torch.zeros(1, 1, 1280), torch.ones(1, 1))
+    assert float(odds.sigmoid().max()) < 0.05
 
 
 def test_state_dict_is_the_whole_module(fusion: TagFusion, tokens: Tokens) -> None:

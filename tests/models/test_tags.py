@@ -37,7 +37,7 @@ def test_audioset_classes_are_those_of_the_weights(pretrained: Weights) -> None:
 
 
 def test_labels_are_unique_and_readable() -> None:
-    """No two labels differ by case alone; each begins with a capital and has neither comma nor bracket; none is Person."""
+    """No two labels differ by case alone; words begin with capitals; no comma, no bracket; none is Person."""
     names = [label.name for label in labels()]
     assert len({name.casefold() for name in names}) == len(names)
     assert all(word[0].isupper() or word in {"and", "or", "of"} for name in names for word in name.split())
@@ -47,7 +47,7 @@ def test_labels_are_unique_and_readable() -> None:
 
 
 def test_merged_names_are_a_readable_number() -> None:
-    """Between 100 and 200 labels have more than one class, and they hold most classes; the rest keep their own names."""
+    """Between 100 and 200 labels have more than one class, and they hold most classes."""
     sizes = Counter(source.label for source in source_classes())
     merged = [size for size in sizes.values() if size > 1]
     assert 100 <= len(merged) <= 200
@@ -72,7 +72,7 @@ def test_labels_that_alarms_wait_for_mean_one_thing() -> None:
 
 
 def test_modalities_are_those_of_the_classes() -> None:
-    """A label can be raised by video if it has an ImageNet class, by audio if it has an AudioSet class, and by nothing else."""
+    """A label can be raised by video if it has an ImageNet class, by audio if it has an AudioSet class."""
     for label in labels():
         sources = _classes_of(label.name)
         assert label.modalities == tuple(

@@ -1,0 +1,147 @@
+"""Shapes, checks, masking."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.config import (
+    Config,
+    StreamConfig,
+    check,
+    check_stream,
+    diff,
+    is_forbidden_host,
+    mask_text,
+    mask_url,
+    no_effect_yet,
+)
+
+WORDS = st.text(st.characters(min_codepoint=33, max_codepoint=0x2FFF, exclude_categories=("Cs", "Z")), min_size=1)
+
+
+@pytest.mark.parametrize(
+    ("url", "masked"),
+    [
+        ("rtsp://user:secret@10.0.0.7:554/main?channel=1", "rtsp://***@10.0.0.7:554/main?channel=1"),
+        ("rtsp://user:se@cr/et?@host/main", "rtsp://***@host/main"),
+        ("rtsp://user@host/main", "rtsp://***@host/main"),
+        ("rtsp://user:secret", "rtsp://***"),
+        ("rtsp://10.0.0.7:554/user=admin&password=secret&channel=1", "rtsp://10.0.0.7:554/user=***&password=***&channel=1"),
+        ("https://host/live?token=abc&stream=2", "https://host/live?token=***&stream=2"),
+        ("https://host/live?t=0123456789abcdef", "https://host/live?t=***"),
+        ("https://host/live?api_key=a=b/c", "https://host/live?api_key=***"),
+        ("user:secret@host", "***@host"),
+        ("rtsp://[fe80::1]:554/x", "rtsp://[fe80::1]:554/x"),
+        ("rtsp://host:554/x", "rtsp://host:554/x"),
+        ("file:/clips/a@b.mp4", "file:/clips/a@b.mp4"),
+        ("whip", "whip"),
+        ("", ""),
+        ("://", "://"),
+    ],
+)
+def test_mask_url(url: str, masked: str) -> None:
+    """User info and secrets in parameters are masked, the rest of an address stays readable."""
+    assert mask_url(url) == masked
+
+
+@given(WORDS, st.sampled_from(["", "user:", "user@x:"]), st.sampled_from(["host", "10.0.0.7:554"]))
+def test_a_password_never_survives_masking(password: str, user: str, host: str) -> None:
+    """Whatever characters a password is made of, what stands before the last `@` is gone."""
+    assert mask_url(f"rtsp://{user}{password}@{host}/main") == f"rtsp://***@{host}/main"
+
+
+@given(st.text())
+def test_masking_takes_anything(text: str) -> None:
+    """Masking never fails, whatever it is given."""
+    mask_url(text)
+    mask_text(text)
+
+
+def test_mask_text_masks_every_url_and_leaves_the_rest() -> None:
+    """Other libraries' messages keep their words and lose their passwords."""
+    text = "can't open rtsp://u:p@cam:554/x: refused (u:p@cam), see https://h:80/y at 10:30 by a@b.org"
+    assert mask_text(text) == "can't open rtsp://***@cam:554/x: refused ***@cam), see https://h:80/y at 10:30 by a@b.org"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "169.254.169.254", "169.254.1.1", "0xa9fea9fe", "2852039166", "0251.0376.0251.0376", "169.254.43518", "fe80::1",
+        "fe80::1%eth0", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "metadata.google.internal.", "100.100.100.200",
+        "224.0.0.1", "fd00:ec2::254",
+    ],
+)  # fmt: skip
+def test_metadata_and_link_local_hosts_are_known_in_every_notation(host: str) -> None:
+    """An address can be written in many ways; all of the forbidden ones are found."""
+    assert is_forbidden_host(host)
+
+
+@pytest.mark.parametrize("host", ["10.0.0.7", "192.168.1.20", "127.0.0.1", "::1", "camera.local", "fd12::1", "8.8.8.8"])
+def test_cameras_addresses_are_allowed(host: str) -> None:
+    """Cameras live on private networks, which are allowed."""
+    assert not is_forbidden_host(host)
+
+
+@pytest.mark.parametrize(
+    ("source", "in_file", "through_api"),
+    [
+        ("rtsp://10.0.0.7/main", True, True),
+        ("rtsps://user:p%40ss@10.0.0.7:322/main", True, True),
+        ("whip", True, True),
+        ("file:/clips/door.mp4", True, False),
+        ("file:/clips/a clip.mp4", True, False),
+        ("device:/dev/video0", True, False),
+        ("rtsp://169.254.169.254/latest", True, False),
+        ("http://10.0.0.7/main", False, False),
+        ("rtsp://", False, False),
+        ("rtsp://host:99999/x", False, False),
+        ("rtsp://user:pa/ss@host/x", False, False),
+        ("rtsp://host/x\r\nInjected: yes", False, False),
+        ("rtsp://host/a b", False, False),
+        ("file:", False, False),
+        ("", False, False),
+        ("rtsp://h/" + "x" * 5000, False, False),
+    ],
+)
+def test_sources(source: str, in_file: bool, through_api: bool) -> None:
+    """The file may name files and devices, the API may not; nothing that is no URL gets through either."""
+    entry = StreamConfig(source=source)
+    assert (not list(check_stream(entry))) == in_file
+    assert (not list(check_stream(entry, from_api=True))) == through_api
+
+
+def test_no_fault_tells_a_password() -> None:
+    """A source that is refused is shown masked."""
+    for source in ("ftp://user:hunter22@host/x", "rtsp://user:hunter22/x@host/y", "rtsp://user:hunter22@host:x/"):
+        (fault,) = check_stream(StreamConfig(source=source))
+        assert "hunter22" not in fault.text
+
+
+def test_a_stream_without_modalities_is_a_fault() -> None:
+    """With video and audio both off nothing could be labelled."""
+    (fault,) = check_stream(StreamConfig(source="whip", video=False, audio=False))
+    assert "both off" in fault.text
+
+
+def test_diff_names_only_what_changed() -> None:
+    """Streams whose entries are equal are in no list."""
+    old = Config(streams={name: StreamConfig(source=f"rtsp://h/{name}") for name in "abc"})
+    new = Config(streams={**old.streams, "d": StreamConfig(source="rtsp://h/d"), "b": StreamConfig(source="rtsp://h/x")})
+    del new.streams["a"]
+    found = diff(old, new)
+    assert (found.added, found.changed, found.removed) == (["d"], ["b"], ["a"])
+
+
+def test_what_has_no_effect_yet_is_told_only_where_it_is_used() -> None:
+    """A plain configuration warns of nothing; one that asks for speech is told that there is none."""
+    plain = Config(streams={"a": StreamConfig(source="rtsp://h/a")})
+    assert not list(no_effect_yet(plain))
+    (warning,) = no_effect_yet(Config(streams={"a": StreamConfig(source="rtsp://h/a", speech=True)}))
+    assert warning.path == ("streams", "a", "speech")
+
+
+def test_the_default_configuration_has_no_faults() -> None:
+    """Every default passes the checks that a file must pass."""
+    assert not list(check(Config()))
