@@ -61,7 +61,7 @@ def read_audio(path: Path, sample_rate: int = 16000) -> NDArray[np.float32]:
 
 
 def _square(frame: av.VideoFrame, size: int, fit: Fit) -> NDArray[np.uint8]:
-    """Area scaling, because a 720p picture shrinks sixfold: bilinear would skip most of its pixels and alias."""
+    """Area scaling: as good as any for the labels of real clips, and quicker than bilinear on a 720p picture."""
     from av.video.reformatter import Interpolation
 
     width, height = size, size

@@ -180,7 +180,9 @@ def check(config: Config) -> Iterator[Fault]:
             yield Fault(("tokens", index), "a token must be 1 to 1024 visible ASCII characters without spaces")
     for index, origin in enumerate(config.allowed_origins):
         if origin not in ("*", "null") and not re.fullmatch(r"https?://[A-Za-z0-9.\[\]:-]+", origin):
-            yield Fault(("allowed_origins", index), "an origin is a scheme, host and port, like https://panel.example.org")
+            yield Fault(
+                ("allowed_origins", index), "an origin is a scheme, host and port, like https://panel.example.org"
+            )
     for index, server in enumerate(config.ice_servers):
         for place, url in enumerate([server] if isinstance(server, str) else server.urls):
             if not url.startswith(("stun:", "stuns:", "turn:", "turns:")):
@@ -190,7 +192,9 @@ def check(config: Config) -> Iterator[Fault]:
 
 
 def _check_redis(redis: RedisConfig) -> Iterator[Fault]:
-    if redis.url is not None and not redis.url.startswith(("redis://", "rediss://", "valkey://", "valkeys://", "unix://")):
+    if redis.url is not None and not redis.url.startswith(
+        ("redis://", "rediss://", "valkey://", "valkeys://", "unix://")
+    ):
         yield Fault(("redis", "url"), "a store's URL begins with redis://, rediss:// or unix://")
     if redis.retention_ns < 60_000_000_000:
         yield Fault(("redis", "retention"), "keep at least 1m, or subscribers can't resume")

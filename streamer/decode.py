@@ -76,7 +76,11 @@ class Grid:
         self.due_ns = floor_ns
 
     def is_due(self, media_ns: int, is_key: bool, slack_ns: int) -> bool:
-        """Whether the picture at `media_ns` is a sample. `slack_ns`: half the distance between pictures."""
+        """Whether the picture at `media_ns` is a sample.
+
+        Args:
+            is_key: it is a key frame, and those are rare. slack_ns: half the distance between pictures.
+        """
         if self.due_ns is None:
             return True
         return media_ns >= self.due_ns - (self.reach_ns if is_key else slack_ns)
@@ -230,17 +234,20 @@ class VideoDecoder:
             return True
         if len(self._pending) > _PENDING_PACKETS or self._pending_bytes > _PENDING_BYTES:
             return True
-        if self._pending[-1].is_key and self._grid.is_due(media_ns, True, 0):
-            return True
-        if media_ns >= due_ns + self._grid.reach_ns:
-            return True
+        if self._grid.is_due(media_ns, self._pending[-1].is_key and self._gops.are_rare(self._grid), self._slack_ns):
+            return not self._expects_key(media_ns, due_ns)
         if len(self._pending) * self._cost_ns > _CATCH_UP_NS:
             return True
+        # Held back while a key frame may come before the sample; decoded as they come where it surely comes after it.
         key_ns = self._gops.next_ns
-        if key_ns is None or key_ns < media_ns - self._slack_ns:
-            # Nothing is known of the next key frame: it may well come before the sample.
-            return media_ns >= due_ns - self._slack_ns
-        return key_ns > due_ns + self._grid.reach_ns + self._slack_ns
+        return key_ns is not None and key_ns >= media_ns and not self._expects_key(media_ns, due_ns)
+
+    def _expects_key(self, media_ns: int, due_ns: int) -> bool:
+        """Whether a key frame should come soon enough after `media_ns` to be the sample that is due."""
+        key_ns = self._gops.next_ns
+        if key_ns is None or not media_ns < key_ns <= due_ns + self._grid.reach_ns + self._slack_ns:
+            return False
+        return self._gops.are_rare(self._grid) and media_ns < due_ns + self._grid.reach_ns
 
     def _decode(self, arrived_ns: int) -> list[Frame]:
         frames: list[Frame] = []
@@ -276,7 +283,8 @@ class VideoDecoder:
         self._stats.frames_decoded += len(pictures)
         for picture in pictures:
             media_ns = picture.pts
-            if media_ns is None or not self._grid.is_due(media_ns, picture.key_frame, self._slack_ns):
+            is_key = picture.key_frame and self._gops.are_rare(self._grid)
+            if media_ns is None or not self._grid.is_due(media_ns, is_key, self._slack_ns):
                 continue
             if picture.is_corrupt:
                 self._stats.drop("corrupt")
@@ -284,7 +292,7 @@ class VideoDecoder:
             rgb = self._convert(picture)
             duration_ns = max(self._grid.period_ns, self._interval.value_ns)
             frames.append(Frame(media_ns, duration_ns, arrived_ns, rgb))
-            self._grid.take(media_ns, picture.key_frame, self._gops.in_step_with(self._grid))
+            self._grid.take(media_ns, is_key, self._gops.in_step_with(self._grid))
             self._stats.frames_sampled += 1
         return frames
 
@@ -334,7 +342,11 @@ class _KeyPrediction:
     def in_step_with(self, grid: Grid) -> int | None:
         """The next key frame, where key frames come whole periods of `grid` apart."""
         apart_ns = (self._distance_ns + grid.period_ns // 2) % grid.period_ns - grid.period_ns // 2
-        return self.next_ns if abs(apart_ns) <= grid.reach_ns // 4 else None
+        return self.next_ns if self._distance_ns and abs(apart_ns) <= grid.reach_ns // 4 else None
+
+    def are_rare(self, grid: Grid) -> bool:
+        """Whether key frames come less often than samples; where every picture is one, none is worth waiting for."""
+        return not 0 < self._distance_ns < grid.period_ns // 2
 
 
 class PictureConverter:

@@ -49,7 +49,7 @@ _SEND_BUFFER = 128 * 1024
 # Frames from a subscriber that are forgiven at once, and how many a second after that.
 _FRAMES, _FRAMES_PER_S = 100.0, 10.0
 _SWEEP_S = 1.0
-_STOP_S = 3.0
+_GOODBYE_S = 1.0
 _DISMISS_S = 1.0
 _SETTLE_S = 0.02
 _PATIENCE_S = 2.0
@@ -83,6 +83,12 @@ class HubConnection(ServerConnection):
         """Send whole frames without waiting."""
         if self.protocol.state is OPEN:
             self.transport.write(data)
+
+    def part(self, code: CloseCode, reason: str) -> None:
+        """Begin to close; the peer has its say, if it has one."""
+        if self.protocol.state is OPEN:
+            self.protocol.send_close(code, reason)
+            self.send_data()
 
     def dismiss(self, code: CloseCode, reason: str) -> None:
         """Say `code` and part, without waiting for a peer that may never answer."""
@@ -139,7 +145,8 @@ class Hub:
         self._server: Server | None = None
         self._lag_s = 0.0
         self.blocked: set[HubConnection] = set()
-        self.clients = 0
+        self._peers: set[HubConnection] = set()
+        self._left = asyncio.Event()  # the last of them
         self.refused = 0
         self.closed_slow = 0
         self.closed_flood = 0
@@ -156,6 +163,11 @@ class Hub:
             await self._tail.finish()
             await self._say_goodbye()
             await self._store.close()
+
+    @property
+    def clients(self) -> int:
+        """Subscribers now."""
+        return len(self._peers)
 
     @property
     def port(self) -> int:
@@ -229,7 +241,7 @@ class Hub:
         return None
 
     async def _subscribe(self, connection: HubConnection) -> None:
-        self.clients += 1
+        self._peers.add(connection)
         subscriber = connection.subscriber = Subscriber(connection.wanted.filter, connection, self._statistics)
         try:
             await self._begin(connection, subscriber)
@@ -242,7 +254,9 @@ class Hub:
             await connection.close(CloseCode.TRY_AGAIN_LATER, "the store is away")
         finally:
             self._fanout.leave(subscriber)
-            self.clients -= 1
+            self._peers.discard(connection)
+            if not self._peers:
+                self._left.set()
 
     async def _begin(self, connection: HubConnection, subscriber: Subscriber) -> None:
         tail = self._tail
@@ -334,11 +348,15 @@ class Hub:
     async def _say_goodbye(self) -> None:
         if self._server is None:
             return
-        self._server.close(code=CloseCode.GOING_AWAY, reason="the service is stopping")
-        for connection in list(self.blocked):
-            connection.dismiss(CloseCode.GOING_AWAY, "the service is stopping")
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._server.wait_closed(), _STOP_S)
+        self._server.close(close_connections=False)
+        for connection in list(self._peers):
+            connection.part(CloseCode.GOING_AWAY, "the service is stopping")
+        self._left.clear()
+        if self._peers:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._left.wait(), _GOODBYE_S)
+        for connection in list(self._peers):  # those who do not answer
+            connection.transport.abort()
 
 
 def _problem(refusal: Refusal) -> Response:

@@ -209,6 +209,7 @@ class Metrics:
                 family.add_metric([part], amount)
             yield family
 
+
 def _source_series(streams: dict[str, _Stream]) -> Iterator[Metric]:
     fps = GaugeMetricFamily("streamer_stream_fps", "Frames a second that arrive.", labels=["stream"])
     lag = GaugeMetricFamily("streamer_stream_lag_seconds", "How late the newest frame arrived.", labels=["stream"])

@@ -115,7 +115,9 @@ class LiveStream:
     # -- life ---------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin in the background."""
+        """Begin in the background; the first word of it is that it is connecting."""
+        self._turn("connecting", None)
+        self._flush()
         self._task = asyncio.create_task(self._supervise(), name=f"stream:{self.name}")
 
     async def stop(self, reason: str, timeout_s: float = 2.0) -> None:
@@ -193,7 +195,10 @@ class LiveStream:
             self._cut()
             if event.state not in ("live", "stalled"):
                 self._end_epoch(tail=event.state == "ended")
-            if (event.state, event.reason) != (self.state, self.reason):
+            if event.state == "live" and self._windower.epoch is None:
+                # Its epoch is about to begin and says so; nobody needs to hear it twice.
+                pass
+            elif (event.state, event.reason) != (self.state, self.reason):
                 self._turn(event.state, event.reason)
             self._flush()
 

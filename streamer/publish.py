@@ -169,13 +169,18 @@ class Publisher:
         ]
 
     async def aclose(self) -> None:
-        """Stop at once; what was not acknowledged may or may not be written (`drain` first)."""
+        """Stop at once (`drain` first): what is not acknowledged, though it may be written, is told as dropped."""
         for task in self._tasks:
             task.cancel()
         for task in self._tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         self._tasks = []
+        if self.waiting:
+            log.warning("stopped with %d units that the store has not acknowledged", self.waiting)
+        for backlog in self._backlogs.values():
+            self._drop([waiting.unit for waiting in backlog.units])
+        self._backlogs.clear()
 
     def open(self, stream: str) -> None:
         """Take `stream` over: whoever published it before is fenced before the first unit from here is written."""
@@ -410,18 +415,22 @@ class Publisher:
             await self._store.shrink(self._backlogs, _SHRINK_TO)
 
     async def _trim_forever(self) -> None:
+        """Keep the store within retention and memory; and find out that it is away while nothing is published."""
         known: set[str] = set()
         for turn in itertools.count():
-            await asyncio.sleep(_TRIM_EVERY_S)
             try:
                 if turn % _STREAMS_EVERY == 0:
                     known = set(await self._store.stored_streams())
-                streams = known | set(self._backlogs)
-                config = self._config
-                self.statistics.used_bytes = await self._store.trim(
-                    streams, config.retention_ns, config.max_memory_bytes
-                )
-            except StoreAway:
-                continue  # the sender has noticed, and says so
+                await self._trim(known | set(self._backlogs))
+                if not self._turns:
+                    self._recovered()
+            except StoreAway as error:
+                if not self._turns:  # else the sender finds out by itself, and knows more
+                    self._failed(error)
             except StoreError as error:
                 log.warning("old messages are not trimmed: %s", error)
+            await asyncio.sleep(_TRIM_EVERY_S)
+
+    async def _trim(self, streams: set[str]) -> None:
+        config = self._config
+        self.statistics.used_bytes = await self._store.trim(streams, config.retention_ns, config.max_memory_bytes)

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped,unused-ignore]
 from openapi_spec_validator import validate
 
 from streamer.config import StreamConfig
@@ -62,7 +62,7 @@ async def test_it_is_served_as_it_is(client: Client) -> None:
     assert body == DESCRIPTION
 
 
-@pytest.mark.parametrize("route", [route for route in ROUTES if route.method == "GET"], ids=lambda route: route.operation)
+@pytest.mark.parametrize("route", [route for route in ROUTES if route.method == "GET"], ids=lambda it: it.operation)
 async def test_answers_are_as_described(client: Client, route: Any) -> None:
     """Each GET answers with a status and a body that its description allows, for what is there and for what is not."""
     for name, file in (("door", "app.js"), ("nobody", "nothing.js")):
@@ -92,7 +92,8 @@ def test_the_documented_segment_is_allowed() -> None:
         "degraded": [], "delivered_late": False,
         "labels": [{"name": "Dog", "score": 0.93, "share": {"video": 0.44, "audio": 0.56, "text": 0.0}}],
         "speech": None, "coverage": {"video": 1.0, "audio": 0.98, "text": 1.0},
-        "latency_ms": {"total": 212.4, "ingest": 31.0, "queue": 60.2, "compute": 118.0, "publish": 3.2}, "bound_ms": 1000,
+        "latency_ms": {"total": 212.4, "ingest": 31.0, "queue": 60.2, "compute": 118.0, "publish": 3.2},
+        "bound_ms": 1000,
     }  # fmt: skip
     Draft202012Validator(schema).validate(found)
 

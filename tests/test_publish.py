@@ -342,3 +342,27 @@ async def test_old_messages_are_trimmed_while_publishing(
     left = (await seqs(valkey))["door", "e1"]
     assert left == list(range(left[0], 2000))
     assert 0 < len(left) < 1000
+
+
+async def test_an_idle_publisher_knows_that_the_store_is_away(
+    impatient: Store, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With nothing to publish, an outage begins and ends all the same."""
+    monkeypatch.setattr("streamer.publish._TRIM_EVERY_S", 0.05)
+    async with Publisher(impatient) as publisher:
+        await valkey.kill()
+        await until(lambda: publisher.outage() is not None)
+        await valkey.start()
+        await until(lambda: publisher.outage() is None)
+
+
+async def test_what_is_left_at_the_end_is_told(valkey: Valkey) -> None:
+    """Units that were never acknowledged are given to the hooks when the publisher is closed."""
+    await valkey.kill()
+    store, told = Store.connect(valkey.url), Told()
+    async with Publisher(store, hooks=told) as publisher:
+        publisher.publish("door", [segment()])
+        assert await publisher.drain(0.05) == 1
+    assert [unit.stream for unit in told.dropped] == ["door"]
+    await store.close()
+    await valkey.start()

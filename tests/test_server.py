@@ -236,8 +236,9 @@ async def test_since_is_a_time_or_a_cursor(client: Client, control: FakeControl,
 @pytest.mark.parametrize(
     "query",
     [
-        "since=yesterday", "since=2026-13-01T00:00:00Z", "since=2026-11-23", "since=1795406830712-0", "since=x@y", "since=",
-        "until=now", "limit=0", "limit=-1", "limit=x", "limit=", "limit=1001", "limit=٣", "sinc=2026-11-23T04:07:08Z",
+        "since=yesterday", "since=2026-13-01T00:00:00Z", "since=2026-11-23", "since=1795406830712-0", "since=x@y",
+        "since=", "until=now", "limit=0", "limit=-1", "limit=x", "limit=", "limit=1001", "limit=%D9%A3",
+        "sinc=2026-11-23T04:07:08Z",
         "since=" + "9" * 5000, "since=99999999999999999999999-0@5f3a",
     ],
 )  # fmt: skip
@@ -287,7 +288,7 @@ async def test_info_tells_where_the_websocket_is(control: FakeControl) -> None:
 async def test_every_file_that_the_page_names_is_served(client: Client) -> None:
     """The page and its modules load nothing that is not here, and nothing from elsewhere."""
     _, page = await client.ask("GET", "/")
-    named = {part.split('"')[0] for part in page.decode().split('page/')[1:]}
+    named = {part.split('"')[0] for part in page.decode().split("page/")[1:]}
     assert named >= {"app.js", "style.css", "icon.svg"}
     for file in [*named, "card.js", "events.js", "feed.js", "spark.js"]:
         response, body = await client.ask("GET", f"/page/{file}")

@@ -144,9 +144,13 @@ async def test_the_feed_is_trimmed_by_retention(store: Store) -> None:
     owner = (await claimed(store)).owner
     await store.append([unit(owner, seq) for seq in range(500)], HOUR_NS)
     assert (await store.range_feed(START, count=1)).complete_from == START
-    await asyncio.sleep(0.02)
-    await store.append([unit(owner, seq) for seq in range(500, 600)], HOUR_NS)
-    await store.trim(["door"], 10_000_000, 1 << 30)
+    await asyncio.sleep(1.0)
+    answers = await store.append([unit(owner, seq) for seq in range(500, 600)], HOUR_NS)
+    assert isinstance(answers[0], Written)
+    began_us = answers[0].time_us
+    (again,) = await store.claim([ClaimRequest("lobby")])
+    assert isinstance(again, Claim)
+    await store.trim(["door"], (again.time_us - began_us + 500_000) * 1000, 1 << 30)
     left = [message["seq"] for message in await feed(store)]
     assert left[-1] == 599
     assert 100 <= len(left) < 200

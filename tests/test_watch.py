@@ -71,7 +71,7 @@ async def test_it_goes_on_where_it_was_when_the_hub_is_killed(valkey: Valkey, st
                 seq += 1
                 await asyncio.sleep(0.001)
             if target < 300:
-                await until(lambda: len(seen) > 10)
+                await until(lambda: len(seen) > 10 and hub.report is not None, 20)
                 assert hub.pid is not None
                 os.kill(hub.pid, signal.SIGKILL)
                 await until(lambda: hub.report is None)

@@ -58,9 +58,9 @@ class LocalCamera:
         if not self.clip.is_file():
             raise MediaError(f"{self.clip}: no such clip for the local camera; name a file that exists")
         command = [sys.executable, "-m", "streamer.demo.camera", str(self.clip), self.host, str(self.port)]
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        # Its own session: Ctrl-C in a terminal is for the service, which ends its camera last.
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
         # A child that hangs before it listens is ended here, so that the read below can't wait for ever.
         watchdog = threading.Timer(_START_TIMEOUT_S, process.kill)
         watchdog.start()

@@ -81,12 +81,12 @@ class LeastDelay:
 class Axis:
     """Where a track's packets stand, in nanoseconds of its own clock.
 
-    `last_ns` is the newest place; `interval_ns` the smoothed distance between packets.
+    `last_ns` is the newest place; `interval_ns` the smoothed distance between packets, at first as told.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, interval_ns: int = 0) -> None:
         self.last_ns: int | None = None
-        self.interval_ns = 0
+        self.interval_ns = interval_ns
         self._wrap_ns = 0
         self._behind = 0
 

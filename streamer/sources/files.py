@@ -58,7 +58,8 @@ def open_file(path: Path) -> InputContainer:
     options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
     try:
         container = av.open(f"file:{path}", options=options)
-        if container.format.name in _LATE_TRACKS and not (container.streams.video and container.streams.audio):
+        both = container.streams.best("video") and container.streams.best("audio")
+        if container.format.name in _LATE_TRACKS and not both:
             container.close()
             container = av.open(f"file:{path}", options=options | _PATIENT_PROBE)
     except av.error.InvalidDataError:

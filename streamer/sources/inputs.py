@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol, TypeAlias, cast
+from typing import Literal, Protocol, TypeAlias, cast
 
 import av
 from av.container import InputContainer
@@ -72,8 +72,8 @@ def choose(container: InputContainer, *, video: bool, audio: bool) -> Tracks:
     Raises:
         SourceFault: there is none that can be decoded.
     """
-    best_video = _decodable(container.streams.best("video")) if video else None
-    best_audio = _decodable(container.streams.best("audio")) if audio else None
+    best_video = _best(container, "video") if video else None
+    best_audio = _best(container, "audio") if audio else None
     tracks = Tracks(
         best_video if isinstance(best_video, av.VideoStream) else None,
         best_audio if isinstance(best_audio, av.AudioStream) else None,
@@ -87,8 +87,13 @@ def choose(container: InputContainer, *, video: bool, audio: bool) -> Tracks:
     return tracks
 
 
-def _decodable(stream: av.stream.Stream | None) -> av.stream.Stream | None:
-    return None if stream is None or stream.codec_context is None else stream
+def _best(container: InputContainer, kind: Literal["video", "audio"]) -> av.stream.Stream | None:
+    # FFmpeg's choice leaves out a track of which nothing came yet, though it is announced.
+    announced = [stream for stream in container.streams if stream.type == kind]
+    for stream in (container.streams.best(kind), *announced):
+        if stream is not None and stream.codec_context is not None:
+            return stream
+    return None
 
 
 def _nothing(container: InputContainer, *, video: bool, audio: bool) -> str:

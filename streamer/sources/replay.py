@@ -20,7 +20,7 @@ from streamer.decode import DecodeOptions
 from streamer.errors import MediaError
 from streamer.media import EpochStart, Geometry, SourceEvent, SourceStats
 from streamer.sources.assembly import Assembly, Target
-from streamer.sources.axis import Axis, Stamp, lead_ns
+from streamer.sources.axis import Axis, lead_ns
 from streamer.sources.faults import SourceFault, explain
 from streamer.sources.files import DURATION_WRITTEN, FileAddress, open_file
 from streamer.sources.inputs import Packet, Stamper, choose, demux
@@ -149,6 +149,11 @@ def _start_ns(stream: av.VideoStream | av.AudioStream) -> int | None:
     return stream.start_time * base.numerator * _NS // base.denominator
 
 
+def _picture_ns(stream: av.VideoStream | None) -> int:
+    rate = None if stream is None else stream.guessed_rate
+    return round(_NS / rate) if rate else 0
+
+
 class _FullSpeed:
     """One file being read."""
 
@@ -157,9 +162,11 @@ class _FullSpeed:
         self._tracks = choose(container, video=True, audio=True)
         self._stamper = Stamper(self._tracks)
         self._assembly = Assembly(self._tracks, target, SourceStats(), ended_after_ns=_TRACK_ENDED_NS)
-        self._axes = {"video": Axis(), "audio": Axis()}
+        self._axes = {"video": Axis(_picture_ns(self._tracks.video)), "audio": Axis()}
         starts = [_start_ns(stream) for stream in (self._tracks.video, self._tracks.audio) if stream is not None]
-        self._origin_ns = min((start for start in starts if start is not None), default=0)
+        origin_ns = min((start for start in starts if start is not None), default=0)
+        self._origins_ns = {"video": origin_ns, "audio": origin_ns}
+        self._again: dict[str, int] = {}  # where the tracks begin that have not started over yet
         self._newest_ns = 0
 
     def events(self) -> Iterator[SourceEvent]:
@@ -183,18 +190,25 @@ class _FullSpeed:
         axis = self._axes[stamp.track]
         written_ns = axis.read(stamp, 0)
         if written_ns is not None and axis.last_ns is not None and written_ns < axis.last_ns - _BACK_NS:
-            yield from self._assembly.flush(0)
-            yield from self._start_over(stamp, written_ns)
-        order_ns = axis.advance(axis.read(stamp, 0)) - self._origin_ns
+            yield from self._start_over(stamp.track, written_ns)
+        order_ns = axis.advance(written_ns) - self._origins_ns[stamp.track]
         media_ns = order_ns + lead_ns(stamp)
         self._newest_ns = max(self._newest_ns, media_ns)
         yield from self._assembly.feed(packet, media_ns, order_ns, 0)
 
-    def _start_over(self, stamp: Stamp, written_ns: int) -> Iterator[SourceEvent]:
-        """The stamps start over (files joined together): media time goes on, in a new epoch."""
-        self._origin_ns = written_ns - self._newest_ns
-        for axis in self._axes.values():
-            axis.restart()
+    def _start_over(self, track: str, written_ns: int) -> Iterator[SourceEvent]:
+        """The stamps start over (files joined together): media time goes on, in a new epoch.
+
+        The other track follows a little later, when its own stamps start over; they stay aligned.
+        """
+        self._axes[track].restart()
+        if track in self._again:
+            self._origins_ns[track] = self._again.pop(track)
+            return
+        yield from self._assembly.flush(0)
+        origin_ns = written_ns - self._newest_ns
+        self._origins_ns[track] = origin_ns
+        self._again = {other: origin_ns for other in self._axes if other != track}
         self._assembly.restart(self._newest_ns)
         yield EpochStart("jump", self._newest_ns, 0)
 

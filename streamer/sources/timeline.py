@@ -81,6 +81,7 @@ class _Track:
     arrived_ns: int | None = None
     reported: bool = False
     late_since_ns: int | None = None
+    settled_ns: int | None = None  # the least delay when it last fell by much
     suspects: list[int] = field(default_factory=list)
 
 
@@ -179,7 +180,7 @@ class Timeline:
         for track in self._tracks.values():
             track.axis.restart()
             track.delay = LeastDelay(_WINDOW_NS)
-            track.offset = track.arrived_ns = track.late_since_ns = None
+            track.offset = track.arrived_ns = track.late_since_ns = track.settled_ns = None
             track.suspects.clear()
         self._shared = None
         self._waiting = []
@@ -195,17 +196,23 @@ class Timeline:
         self._take_report(track, stamp)
         written_ns = self._read(track, stamp)
         if written_ns is not None and _breaks_off(track, written_ns, now_ns):
-            self._waiting = [item for item in self._waiting if item.stamp.track != stamp.track]
+            # What came before is of the time before the jump: it is only still needed to decode what follows.
+            for item in self._waiting:
+                if item.stamp.track == stamp.track:
+                    item.place_ns = None
             track.axis.restart()
             track.delay = LeastDelay(_WINDOW_NS)
-        before_ns = track.delay.least_ns(now_ns)
+            track.settled_ns = None
         place_ns = None
         if written_ns is not None or track.axis.last_ns is not None:
             place_ns = track.axis.advance(written_ns)
             self._observe(track, stamp, place_ns)
         self._waiting.append(_Waiting(stamp, place_ns))
         least_ns = track.delay.least_ns(now_ns)
-        if before_ns is not None and least_ns is not None and least_ns < before_ns - _SETTLE_PROGRESS_NS:
+        if track.settled_ns is None:
+            track.settled_ns = least_ns
+        elif least_ns is not None and least_ns < track.settled_ns - _SETTLE_PROGRESS_NS:
+            track.settled_ns = least_ns
             self._burst_ns = now_ns
         settled = now_ns - self._burst_ns >= _SETTLE_NS or now_ns - self._since_ns >= _SETTLE_CAP_NS
         return self._release() if settled else []

@@ -72,6 +72,7 @@ class Tab:
         """Wait until `expression` is truthy in the page."""
         try:
             async with asyncio.timeout(timeout_s):
+                # A page can't set an event of this process.
                 while not await self.evaluate(f"Boolean({expression})"):
                     await asyncio.sleep(0.05)
         except TimeoutError:
@@ -94,7 +95,8 @@ class Tab:
 
     async def screenshot(self, path: Path) -> None:
         """Save what is seen as PNG."""
-        path.write_bytes(base64.b64decode((await self.call("Page.captureScreenshot", format="png"))["data"]))
+        picture = await self.call("Page.captureScreenshot", format="png")
+        await asyncio.to_thread(path.write_bytes, base64.b64decode(picture["data"]))
 
 
 @contextlib.asynccontextmanager

@@ -123,7 +123,7 @@ async def page() -> AsyncIterator[Page]:
 
 def row(label: str, stream: str = "door") -> str:
     """JavaScript for a label's row on a stream's card."""
-    return f"document.querySelector('[data-stream=\"{stream}\"] [data-label=\"{label}\"]')"
+    return f'document.querySelector(\'[data-stream="{stream}"] [data-label="{label}"]\')'
 
 
 def card(part: str = "", stream: str = "door") -> str:
@@ -132,7 +132,7 @@ def card(part: str = "", stream: str = "door") -> str:
 
 
 async def test_labels_that_are_published_appear_with_scores_and_shares(page: Page) -> None:
-    """What the feed says is on the page: labels, scores, what they rest on, status, coverage, latency against the bound."""
+    """What the feed says is shown: labels, scores, what they rest on, status, coverage, latency against the bound."""
     await page.hub.send(segment())
     await page.tab.until(row("Dog"))
     assert await page.tab.evaluate(f"{row('Dog')}.innerText.split('\\n')") == ["Dog", "0.93"]
@@ -168,8 +168,8 @@ async def test_shed_and_stalled_are_told_in_words(page: Page) -> None:
     await page.tab.until(f"{card('.status')}.textContent === 'shed: overload'")
     await page.tab.until("document.getElementById('sum-shed').textContent === '1'")
     await page.hub.send(StreamMessage(stream="door", cursor="2-0@5f3a", state="stalled", reason="no frame for 2.1 s"))
-    told = f"{card('.state')}.textContent.startsWith('stalled') && {card('.reason')}.textContent === 'no frame for 2.1 s'"
-    await page.tab.until(told)
+    stalled = f"{card('.state')}.textContent.startsWith('stalled')"
+    await page.tab.until(f"{stalled} && {card('.reason')}.textContent === 'no frame for 2.1 s'")
 
 
 async def test_events_open_and_close_in_one_line(page: Page) -> None:
@@ -186,7 +186,7 @@ async def test_events_open_and_close_in_one_line(page: Page) -> None:
 
 
 async def test_it_resumes_where_it_was_cut_off(page: Page) -> None:
-    """After a broken connection the page says so, comes back by itself, and asks for what came after its last cursor."""
+    """After a broken connection the page comes back by itself and asks for what came after its last cursor."""
     await page.hub.send(segment(seq=5))
     await page.tab.until(row("Dog"))
     await page.hub.cut()
@@ -208,7 +208,7 @@ async def test_names_from_outside_are_text_never_markup(page: Page) -> None:
 
 
 async def test_streams_come_and_go(page: Page) -> None:
-    """A stream that is added appears with its first message, one that is removed leaves the wall; no password is there."""
+    """A stream that is added appears with its first message, one that is removed goes; no password is there."""
     assert "hunter22" not in await page.tab.evaluate("document.documentElement.outerHTML")
     page.control.entries["attic"] = StreamConfig(source="rtsp://10.0.0.8/main")
     await page.hub.send(segment("attic"))
@@ -233,7 +233,8 @@ async def test_the_filter_works_by_keyboard(page: Page) -> None:
 
 async def test_it_fits_a_phone(page: Page) -> None:
     """At phone width nothing is cut off or scrolls sideways, in both schemes."""
-    await page.hub.send(segment(labels=[Label("A name that is much longer than any phone is wide " * 3, 0.9, Share(1, 0, 0))]))
+    name = "A name that is much longer than any phone is wide " * 3
+    await page.hub.send(segment(labels=[Label(name, 0.9, Share(1, 0, 0))]))
     await page.tab.until(card(".label"))
     for dark in (False, True):
         await page.tab.size(360, 740, dark=dark)
@@ -263,7 +264,7 @@ async def test_it_asks_for_a_token_where_one_is_needed() -> None:
 
 
 async def test_fifty_streams_at_twice_a_second_leave_the_browser_idle_time() -> None:
-    """With fifty streams the page's main thread is busy less than half the time, and the page stays as large as it was."""
+    """With fifty streams the main thread is busy less than half the time, and the page does not grow."""
     names = [f"cam-{index:02}" for index in range(50)]
     async with opened((), *names) as page:
         await page.tab.call("Performance.enable")

@@ -130,10 +130,10 @@ def test_a_burst_of_stored_media_does_not_move_the_anchor() -> None:
 
 
 def test_a_burst_that_takes_longer_than_settling_is_waited_for() -> None:
-    """A slow link brings the stored media over 0.7 s: the anchor waits until the burst is over."""
+    """A slow link brings the stored media over half a second: the anchor waits until the burst is over."""
 
     def slow(captured_ns: int) -> int:
-        return max(0, 2 * S + captured_ns * 7 // 20 - captured_ns)
+        return max(0, 2 * S + captured_ns // 5 - captured_ns)
 
     placed = run([video(late=slow)], 8 * S)
     assert len(epochs(placed)) == 1
@@ -233,8 +233,8 @@ def test_a_track_that_appears_late_joins_in() -> None:
 def test_sound_and_picture_stay_together_for_eight_hours(video_ppm: float, audio_ppm: float) -> None:
     """Clocks that drift against each other and the host, with jitter on the way: never 20 ms apart, never behind."""
     tracks = [
-        video(interval_ns=200 * MS, ppm=video_ppm, jitter_ns=8 * MS),
-        audio(interval_ns=100 * MS, ppm=audio_ppm, jitter_ns=8 * MS, seed=random.Random(11)),
+        video(interval_ns=500 * MS, ppm=video_ppm, jitter_ns=8 * MS),
+        audio(interval_ns=250 * MS, ppm=audio_ppm, jitter_ns=8 * MS, seed=random.Random(11)),
     ]
     placed = run(tracks, 8 * HOUR)
     assert len(epochs(placed)) == 1
@@ -249,8 +249,8 @@ def test_sound_and_picture_stay_together_for_eight_hours(video_ppm: float, audio
 def test_shared_time_follows_the_host_for_eight_hours() -> None:
     """With reports the tracks stay aligned to the last sample, and together follow the host's clock."""
     tracks = [
-        video(interval_ns=200 * MS, ppm=120, jitter_ns=8 * MS, reported_after_ns=0),
-        audio(interval_ns=100 * MS, ppm=120, jitter_ns=8 * MS, reported_after_ns=0, seed=random.Random(11)),
+        video(interval_ns=500 * MS, ppm=120, jitter_ns=8 * MS, reported_after_ns=0),
+        audio(interval_ns=250 * MS, ppm=120, jitter_ns=8 * MS, reported_after_ns=0, seed=random.Random(11)),
     ]
     placed = run(tracks, 8 * HOUR)
     assert len(epochs(placed)) == 1
@@ -359,7 +359,5 @@ def test_no_stamps_whatever_break_it(stamps: list[int | None], chance: random.Ra
         track = chance.choice(["video", "audio"])
         placed += timeline.feed(Stamp(track, ticks, ticks, 1, 90_000, now_ns, wall_ns, False, True, index))
     placed += timeline.flush()
-    assert [item.stamp.payload for item in placed] == sorted(item.stamp.payload for item in placed)
     assert placed[0].epoch is not None
-    kept = {item.stamp.payload for item in placed}
-    assert len(kept) == len(placed) and kept <= set(range(len(stamps)))
+    assert [item.stamp.payload for item in placed] == list(range(len(stamps)))
