@@ -60,9 +60,19 @@ class _Lost:
     first: int = -1
     last: int = -1
 
-    def reason(self) -> str:
+    def add(self, message: FeedMessage) -> None:
+        """One more that will not be stored; segments come in order."""
+        if not isinstance(message, Segment):
+            self.others += 1
+            return
+        self.first = message.seq if not self.segments else self.first
+        self.last = message.seq
+        self.segments += 1
+
+    def told(self) -> str:
+        """What is missing, in words."""
         which = f" (seq {self.first} to {self.last})" if self.segments else ""
-        return f"store_away: {self.segments} segments{which} and {self.others} other messages were not stored"
+        return f"{self.segments} segments{which} and {self.others} other messages were not stored"
 
 
 @dataclass(slots=True)
@@ -105,13 +115,7 @@ class Backlog:
             epoch = message.epoch if isinstance(message, Segment | StreamMessage) else None
             # Events and bare states belong to the epoch around them; None stands for "before any was named".
             key = epoch if epoch is not None else next(reversed(self._lost), None)
-            lost = self._lost.setdefault(key, _Lost(key))
-            if isinstance(message, Segment):
-                lost.first = message.seq if not lost.segments else lost.first
-                lost.last = message.seq
-                lost.segments += 1
-            else:
-                lost.others += 1
+            self._lost.setdefault(key, _Lost(key)).add(message)
         while len(self._lost) > _LOST_EPOCHS:
             oldest = self._lost.pop(next(iter(self._lost)))
             heir = self._lost[next(iter(self._lost))]
@@ -134,11 +138,27 @@ class Backlog:
             waiting.unit = self._completed(waiting.unit)
             waiting.sent_ns = now_ns
         waited_ns = now_ns - waiting.handed_ns
-        return [_record(message, waited_ns) for message in waiting.unit.messages]
+        try:
+            return [_record(message, waited_ns) for message in waiting.unit.messages]
+        except (ValueError, TypeError, OverflowError) as error:
+            # Text that is not Unicode (a name from a file system, say); trying for ever would hold up all streams.
+            waiting.unit = Unit(self.stream, (self._unfit(waiting.unit, error),))
+            return [_record(message, waited_ns) for message in waiting.unit.messages]
+
+    def _unfit(self, unit: Unit, error: Exception) -> StreamMessage:
+        lost = _Lost(self._epoch)
+        for message in unit.messages:
+            lost.add(message)
+        return StreamMessage(stream=self.stream, state=self._state, reason=f"{type(error).__name__}: {lost.told()}")
 
     def _completed(self, unit: Unit) -> Unit:
         told = [
-            StreamMessage(stream=self.stream, state=self._state, reason=lost.reason(), epoch=lost.epoch or self._epoch)
+            StreamMessage(
+                stream=self.stream,
+                state=self._state,
+                reason=f"store_away: {lost.told()}",
+                epoch=lost.epoch or self._epoch,
+            )
             for lost in self._lost.values()
         ]
         self._lost.clear()

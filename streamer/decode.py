@@ -34,7 +34,7 @@ _PENDING_BYTES = 32 * 1024 * 1024
 # A stream of which so many packets went by without a key frame is decoded from where it is (intra refresh has none).
 _KEYLESS_PACKETS = 300
 # Pictures are held back undecoded while decoding all that wait would take no longer than this.
-_CATCH_UP_NS = 60_000_000
+_CATCH_UP_NS = 120_000_000
 _CHUNK_NS = 100_000_000
 _WAITING_PACKETS = 50
 # Sound this close to where it should be continues what was before it.
@@ -204,6 +204,10 @@ class VideoDecoder:
 
     def flush(self, arrived_ns: int) -> list[Frame]:
         """The media ended: the samples that the decoder still holds."""
+        due_ns = self._grid.due_ns
+        if due_ns is not None and all(item.media_ns < due_ns - self._slack_ns for item in self._pending):
+            self._pending.clear()
+            self._pending_bytes = 0
         frames = self._decode(arrived_ns)
         if self._started and not self._dirty:
             frames += self._sample(_drain(self._context), arrived_ns)
@@ -240,7 +244,8 @@ class VideoDecoder:
             return True
         # Held back while a key frame may come before the sample; decoded as they come where it surely comes after it.
         key_ns = self._gops.next_ns
-        return key_ns is not None and key_ns >= media_ns and not self._expects_key(media_ns, due_ns)
+        is_predicted = key_ns is not None and key_ns >= media_ns and self._gops.are_rare(self._grid)
+        return is_predicted and not self._expects_key(media_ns, due_ns)
 
     def _expects_key(self, media_ns: int, due_ns: int) -> bool:
         """Whether a key frame should come soon enough after `media_ns` to be the sample that is due."""

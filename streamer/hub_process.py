@@ -20,7 +20,9 @@ from streamer.hub_settings import HubReport, HubSettings
 log = logging.getLogger(__name__)
 
 _START_S = 15.0
-_STOP_S = 4.5
+_STOP_S = 4.0
+# A hub that reports nothing for this long (once a second is usual) is hung.
+_SILENT_S = 15.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
 # One that lasted this long was healthy: the next failure is a new one.
 _HEALTHY_S = 10.0
@@ -71,11 +73,12 @@ class HubProcess:
         """
         self._socket = await _bound(self._settings.host, self._settings.port)
         self._supervisor = asyncio.create_task(self._supervise(), name="hub-process")
-        try:
-            await asyncio.wait_for(self._first_report.wait(), _START_S)
-        except TimeoutError:
+        reported = asyncio.create_task(self._first_report.wait())
+        await asyncio.wait([reported, self._supervisor], timeout=_START_S, return_when=asyncio.FIRST_COMPLETED)
+        reported.cancel()
+        if not self._first_report.is_set():
             await self.stop()
-            raise StreamerError(f"the hub did not come up within {_START_S:g} s; its log says why") from None
+            raise StreamerError("the hub did not come up; the lines it wrote before this say why")
 
     async def stop(self) -> None:
         """Let the hub send the end of the feed and say goodbye, then end it; safe to call twice."""
@@ -106,7 +109,7 @@ class HubProcess:
             began = loop.time()
             code = await self._run()
             self.report = None
-            if self._stopping:
+            if self._stopping or not self._first_report.is_set():
                 return
             self.restarts += 1
             pause_s = _FIRST_PAUSE_S if loop.time() - began > _HEALTHY_S else min(2 * pause_s, _LONGEST_PAUSE_S)
@@ -131,14 +134,23 @@ class HubProcess:
             with contextlib.suppress(ConnectionError):
                 process.stdin.write(msgspec.json.encode(settings) + b"\n")
                 await process.stdin.drain()
-            async for line in process.stdout:
-                self.report = msgspec.json.decode(line, type=HubReport)
-                self._first_report.set()
+            await self._listen(process.stdout)
             return await process.wait()
         except BaseException:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             raise
+
+    async def _listen(self, reports: asyncio.StreamReader) -> None:
+        """Take reports until the hub ends; end it when none come any more, for then it serves nobody either."""
+        try:
+            while line := await asyncio.wait_for(reports.readline(), _SILENT_S):
+                self.report = msgspec.json.decode(line, type=HubReport)
+                self._first_report.set()
+        except TimeoutError:
+            log.error("the hub has not reported for %g s: killed", _SILENT_S)
+            if self._process is not None:
+                self._process.kill()
 
 
 def _environment() -> dict[str, str]:

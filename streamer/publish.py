@@ -256,7 +256,11 @@ class Publisher:
                 await self._wake.wait()
             try:
                 await self._round_trip()
-            except StoreError as error:
+            except Exception as error:
+                # Broad: a fault in a hook or in here must not end publishing for all streams.
+                if not isinstance(error, StoreError):
+                    log.exception("publishing failed; trying again")
+                    error = StoreError(f"publishing failed: {type(error).__name__}")
                 self._failed(error)
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from streamer.answer import Answer
@@ -45,13 +46,21 @@ class _Entry:
     live: LiveStream
 
 
+@dataclass(slots=True)
+class _Turn:
+    """Whose turn it is to change a stream, and how many hold it or wait for it."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    users: int = 0
+
+
 class Registry:
     """All methods belong to the event loop; changes to one stream happen one after the other."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._entries: dict[str, _Entry] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._turns: dict[str, _Turn] = {}
         self._stopping = False
 
     def __contains__(self, name: str) -> bool:
@@ -79,19 +88,38 @@ class Registry:
             UserError: the entry can't be used; what ran before goes on.
             StreamerError: the service is stopping.
         """
-        async with self._locks.setdefault(name, asyncio.Lock()):
-            if self._stopping:
-                raise StreamerError("the service is stopping; try again when it is back")
+        async with self._alone(name):
+            self._check_running()
             entry = self._entries.get(name)
             if entry is not None and entry.config == config:
                 return "changed"
             source = self._parts.open_source(name, config)
-            previous = await self._previous(name) if entry is None else None
-            if entry is not None:
+            if entry is None:
+                previous = await self._previous(name)
+                self._check_running()  # it may have begun to stop meanwhile, and would not know of this one
+            else:
                 await self._end(name, "changed")
                 previous = entry.live.previous
             self._begin(name, config, source, previous)
             return "created" if entry is None else "changed"
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, name: str) -> AsyncIterator[None]:
+        """One change of a stream at a time. Its lock goes with the last who wants it, so that names which come and go,
+        or never were, leave nothing behind."""
+        turn = self._turns.setdefault(name, _Turn())
+        turn.users += 1
+        try:
+            async with turn.lock:
+                yield
+        finally:
+            turn.users -= 1
+            if not turn.users:
+                del self._turns[name]
+
+    def _check_running(self) -> None:
+        if self._stopping:
+            raise StreamerError("the service is stopping; try again when it is back")
 
     def _begin(self, name: str, config: StreamConfig, source: Source, previous: Previous | None) -> None:
         parts = self._parts
@@ -103,14 +131,11 @@ class Registry:
 
     async def delete(self, name: str, reason: str = "removed") -> bool:
         """Remove `name` and free what it held; False where there is none."""
-        lock = self._locks.setdefault(name, asyncio.Lock())
-        async with lock:
+        async with self._alone(name):
             if name not in self._entries:
                 return False
             await self._end(name, reason)
-        if not lock.locked():
-            self._locks.pop(name, None)
-        return True
+            return True
 
     async def _end(self, name: str, reason: str) -> None:
         entry = self._entries[name]

@@ -46,6 +46,8 @@ _DRAIN_S = 1.0
 # A batch of more windows makes the first of them wait for the last, and gains nothing on a CPU.
 _MAX_WINDOWS = 4
 Progress = Callable[[str, int, int], None]
+# Between the starts of two streams, and for all of them together.
+_START_APART_S, _START_WITHIN_S = 0.15, 5.0
 _LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
@@ -168,12 +170,14 @@ class Service:
         options, publisher, store = self._options, self._publisher, self._store
         assert publisher is not None and store is not None
         engine = await asyncio.to_thread(load, options.device, options.weights, 1, progress)
-        await asyncio.to_thread(engine.warm_up)
+        scheduler = Scheduler(SchedulePolicy(max_windows=_MAX_WINDOWS))
+        for units, duration_ns in await asyncio.to_thread(engine.warm_up, _MAX_WINDOWS):
+            scheduler.times.record(units, duration_ns)
         await stack.enter_async_context(publisher)
         stack.push_async_callback(publisher.drain, _DRAIN_S)
         dispatcher = Dispatcher(
             engine,
-            Scheduler(SchedulePolicy(max_windows=_MAX_WINDOWS)),
+            scheduler,
             self._clock,
             lambda: publisher.publish_ns(0.99),
             lambda answer: registry.answer(answer),
@@ -210,12 +214,15 @@ class Service:
 
     async def _begin_streams(self) -> None:
         """Take in what the configuration names; one that can't be used is told and leaves the others alone."""
+        # All at once: a store that is away makes each of them wait.
+        await asyncio.gather(*(self._begin_stream(name, entry) for name, entry in self.config.streams.items()))
+
+    async def _begin_stream(self, name: str, entry: StreamConfig) -> None:
         assert self._registry is not None
-        for name, entry in self.config.streams.items():
-            try:
-                await self._registry.put(name, entry)
-            except UserError as error:
-                log.error("stream %s is left out: %s", name, error)
+        try:
+            await self._registry.put(name, entry)
+        except UserError as error:
+            log.error("stream %s is left out: %s", name, error)
 
     # -- what is measured of the whole -----------------------------------------------------------------------------
 

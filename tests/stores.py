@@ -33,7 +33,15 @@ class Valkey:
         self._options = options
         self._process: asyncio.subprocess.Process | None = None
 
+    async def __aenter__(self) -> Valkey:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
     async def start(self) -> None:
+        """Start, or start again, and wait until it accepts connections."""
         self.socket.unlink(missing_ok=True)
         self._process = await asyncio.create_subprocess_exec(
             *[str(get_binary_path()), "--port", "0", "--unixsocket", str(self.socket), "--save", "", *self._options],
@@ -52,7 +60,8 @@ class Valkey:
 
     async def kill(self) -> None:
         """SIGKILL: no farewell, nothing saved."""
-        assert self._process is not None
+        if self._process is None:
+            return
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
@@ -82,10 +91,8 @@ class Valkey:
 @pytest_asyncio.fixture(name="valkey")
 async def valkey_fixture() -> AsyncIterator[Valkey]:
     """A fresh, empty server."""
-    server = Valkey()
-    await server.start()
-    yield server
-    await server.close()
+    async with Valkey() as server:
+        yield server
 
 
 @pytest_asyncio.fixture(name="store")

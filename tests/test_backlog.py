@@ -117,6 +117,19 @@ def test_a_new_epoch_names_the_one_before() -> None:
     assert announced[3]["previous"] == {"epoch": "e2", "last_seq": 7}
 
 
+def test_what_cannot_be_encoded_is_told_and_stops_nothing() -> None:
+    """A message that is not text is replaced by one that says so, under the same ordinal."""
+    queue = backlog()
+    broken = StreamMessage(stream="door", state="live", reason="no file \udc80")
+    queue.add(Unit("door", (segment(seq=7), broken)), 0)
+    (waiting,) = queue.head(1)
+    (told,) = sent(queue, waiting)
+    assert told["type"] == "stream"
+    assert "1 segments (seq 7 to 7) and 1 other" in str(told["reason"])
+    assert sent(queue, waiting) == [told]
+    assert waiting.ordinal == 0
+
+
 def test_sending_again_says_the_same_but_for_the_wait() -> None:
     """A repeated unit keeps ordinal, previous and content; its latency grows by what it waited."""
     queue = backlog()

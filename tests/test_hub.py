@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Opcode
 
 from streamer.cursor import Cursor, EntryId, parse_cursor
-from streamer.errors import UserError
+from streamer.errors import StreamerError, UserError
 from streamer.hub import Hub
 from streamer.hub_process import HubProcess
 from streamer.hub_settings import HubSettings
@@ -172,6 +172,23 @@ async def test_a_cursor_resumes_after_what_memory_holds_and_before(serving: Serv
     async with connect(serving.url(f"since={cursor}")) as peer:
         await receive(peer)
         assert [m["seq"] for m in await receive_until(peer, seq_is(5999))] == list(range(11, 6000))
+
+
+async def test_a_past_that_the_store_cannot_give_now_is_given_when_it_can(
+    serving: Serving, publisher: Publisher, valkey: Valkey
+) -> None:
+    """Who comes for the past while the store is frozen stays connected, and gets all of it afterwards."""
+    await published(publisher, 0, 4000)
+    first = (await publisher._store.range_feed(EntryId(0, 0), count=1)).entries[0][0]
+    cursor = Cursor(first, await publisher._store.identity())
+    await until(lambda: serving.hub._tail.after(first) is None)
+    await until(lambda: serving.hub._tail._latest.get("door") == ("e1", 3999))
+    valkey.freeze()
+    async with connect(serving.url(f"since={cursor}")) as peer:
+        await receive(peer)
+        await asyncio.sleep(2.5)  # longer than a store is waited for
+        valkey.thaw()
+        assert [m["seq"] for m in await receive_until(peer, seq_is(3999))] == list(range(1, 4000))
 
 
 async def test_a_cursor_of_another_store_is_a_gap_and_then_all_there_is(serving: Serving, publisher: Publisher) -> None:
@@ -467,6 +484,23 @@ async def test_a_hub_process_that_is_killed_is_replaced_on_its_port(valkey: Valk
     assert last is not None
     with pytest.raises(ProcessLookupError):
         os.kill(last, 0)
+
+
+async def test_a_hub_process_that_hangs_is_replaced(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that reports nothing any more (SIGSTOP) is killed, and another serves."""
+    monkeypatch.setattr("streamer.hub_process._SILENT_S", 2.5)
+    async with HubProcess(HubSettings(redis_url=valkey.url, port=0)) as hub:
+        assert hub.pid is not None
+        os.kill(hub.pid, signal.SIGSTOP)
+        await until(lambda: hub.restarts == 1 and hub.report is not None, 20)
+        async with connect(f"ws://127.0.0.1:{hub.port}/v1/subscribe") as peer:
+            await receive(peer)
+
+
+async def test_a_hub_process_that_cannot_start_says_so_at_once() -> None:
+    """Settings that the hub refuses end the start, not the patience."""
+    with pytest.raises(StreamerError, match="did not come up"):
+        await asyncio.wait_for(HubProcess(HubSettings(redis_url="nonsense://", port=0)).start(), 10)
 
 
 async def test_a_hub_process_ends_with_its_parent(valkey: Valkey) -> None:

@@ -251,15 +251,13 @@ def test_a_wrong_url_is_refused_without_its_password(url: str) -> None:
 
 async def test_a_wrong_password_is_not_in_the_error() -> None:
     """A store that refuses us is away, and the error has no password in it."""
-    server = Valkey("--requirepass", "right")
-    await server.start()
-    store = Store.connect(f"unix://:s3cret@{server.socket}?db=0")
-    with pytest.raises(StoreError) as caught:
-        await store.ping()
+    async with Valkey("--requirepass", "right") as server:
+        store = Store.connect(f"unix://:s3cret@{server.socket}?db=0")
+        with pytest.raises(StoreError) as caught:
+            await store.ping()
+        await store.close()
     assert "s3cret" not in str(caught.value)
     assert "password" in str(caught.value)
-    await store.close()
-    await server.close()
 
 
 async def test_the_embedded_store_comes_back_after_a_crash() -> None:
@@ -282,7 +280,7 @@ async def test_the_embedded_store_comes_back_after_a_crash() -> None:
 
 
 async def test_the_embedded_store_dies_with_a_service_that_is_killed() -> None:
-    """SIGKILL of the process that started it leaves no server behind."""
+    """SIGKILL of the process that started it leaves no server behind, and its folder goes with the next start."""
     code = (
         "import asyncio\nfrom streamer.store import EmbeddedStore\n"
         "async def main():\n"
@@ -297,9 +295,9 @@ async def test_the_embedded_store_dies_with_a_service_that_is_killed() -> None:
     service.kill()
     await service.wait()
     await until(lambda: not _alive(int(pid)))
-    for left in os.listdir(folder):
-        os.unlink(os.path.join(folder, left))
-    os.rmdir(folder)
+    async with EmbeddedStore() as next_one:
+        assert not os.path.exists(folder)
+        assert next_one.pid is not None
 
 
 def _alive(pid: int) -> bool:

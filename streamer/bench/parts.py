@@ -24,7 +24,7 @@ def alone(clip: Path) -> dict[str, float]:
     short cuts (every picture, with the loop filter): for comparison, in no sum.
     """
     engine = load("cpu", None, threads=1)
-    engine.warm_up()
+    engine.warm_up(1)
     rate = engine.geometry.frame_rates[0]
     costs = {"decode": _decoding(clip, engine, rate, DecodeOptions(threads=1))}
     costs |= _encoding(clip, engine, rate)

@@ -116,6 +116,8 @@ class Stamper:
 
     def __init__(self, tracks: Tracks, *, delays_pictures: bool = False) -> None:
         self._tracks: dict[int, tuple[str, int, int, bool]] = {}
+        self._start = _ReorderedStart(tracks.video)
+        self._video_index = None if tracks.video is None else tracks.video.index
         for stream in (tracks.video, tracks.audio):
             if stream is not None:
                 base = stream.time_base or Fraction(1, 1000)
@@ -126,7 +128,28 @@ class Stamper:
         """The packet's time stamps, with itself as payload; `reports`: and what sender reports say, which costs."""
         track, num, den, delayed = self._tracks[packet.stream_index]
         wall_ns = _reported_wall_ns(packet) if reports else None
-        return Stamp(track, packet.pts, packet.dts, num, den, arrived_ns, wall_ns, delayed, fresh, packet)
+        dts = packet.dts
+        if dts is None and packet.stream_index == self._video_index:
+            dts = self._start.dts(packet.pts)
+        return Stamp(track, packet.pts, dts, num, den, arrived_ns, wall_ns, delayed, fresh, packet)
+
+
+class _ReorderedStart:
+    """Counts the dts of the first packets of reordered pictures, where the container has none (Matroska)."""
+
+    def __init__(self, stream: av.VideoStream | None) -> None:
+        self._next: int | None = None
+        self._depth = self._step = 0
+        if stream is not None and stream.time_base and stream.guessed_rate:
+            self._depth = stream.codec_context.reorder_depth
+            self._step = round(1 / (stream.guessed_rate * stream.time_base))
+
+    def dts(self, pts: int | None) -> int | None:
+        if not self._depth or pts is None:
+            return None
+        dts = pts - self._depth * self._step if self._next is None else self._next
+        self._next = dts + self._step
+        return dts
 
 
 def _reported_wall_ns(packet: Packet) -> int | None:

@@ -14,8 +14,8 @@ _IDR, _STAP_A, _FU_A = 5, 24, 28
 
 
 class KeyframeTap:
-    """Relays to the camera at `port`, whose first track is H.264; `keyframes_s` are the moments (monotonic) at which the
-    first packet of each keyframe came from it."""
+    """Relays to the camera at `port`, whose first track is H.264; `keyframes_s` are the moments (monotonic) at which
+    the first packet of each keyframe came from it."""
 
     def __init__(self, port: int) -> None:
         self.keyframes_s: list[float] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -61,8 +62,8 @@ async def the_neighbour_never_notices(site: Site) -> AsyncIterator[None]:
 
 
 async def test_a_frozen_connection(site: Site, toolkit_camera: StartToolkit) -> None:
-    """Frozen for a while, a stream is `stalled`, each hop answered in time as shed for want of media, and goes on in the
-    same epoch; frozen for long, it reconnects, and is live again in a new epoch when the ice has gone."""
+    """Frozen for a while, a stream is `stalled`, each hop answered in time as shed for want of media, and goes on
+    in the same epoch; frozen for long, it reconnects, and is live again in a new epoch when the ice has gone."""
     camera, follower = toolkit_camera(site.clip), site.follower
     async with Proxy(camera.port) as proxy, added(site.running, "ice", proxy.url(camera.url)):
         before = (await follower.until_segments("ice", 4))[-1]
@@ -130,9 +131,7 @@ async def test_a_connection_that_slows_down(site: Site, toolkit_camera: StartToo
         proxy.delay_s = 0.0
         proxy.bytes_per_s = 4_000.0
         mark = len(follower.messages)
-        await eventually(
-            lambda: [s for s in follower.segments("slow", mark) if max(s["coverage"].values()) < 0.9], 20
-        )
+        await eventually(lambda: [s for s in follower.segments("slow", mark) if max(s["coverage"].values()) < 0.9], 20)
         proxy.bytes_per_s = None
         mark = len(follower.messages)
         await eventually(lambda: [s for s in follower.segments("slow", mark) if s["coverage"]["video"] > 0.9], 20)
@@ -163,17 +162,25 @@ async def test_a_camera_that_is_killed(
         mark = follower.messages.index(lost)
         back = (await follower.until_segments(name, 1, since=mark))[0]
         assert back["status"] == "ok" and back["epoch"] != before["epoch"] and back["seq"] == 0
-        # The first hop holds no whole patch of sound yet, and what this camera shows has no name: the second has labels.
+        # The first hop holds no whole patch of sound yet, and what is shown has no name: the second has labels.
         labelled = await eventually(lambda: [s for s in follower.segments(name, mark) if s["labels"]], 10)
         assert 0 < labelled[0]["at_s"] - tap.keyframes_s[0] < 2.0
     keeps_the_promise(follower.messages, name)
 
 
 async def test_a_camera_on_udp(site: Site, gst_camera: StartGst) -> None:
-    """Over UDP a stream is whole; when its camera is killed it reconnects, and is whole again afterwards."""
+    """Over UDP a stream is whole; it stalls when its camera hangs and reconnects when that is killed, and is whole
+    again after either."""
     camera, follower = gst_camera({"/live": live_mount("h264", "opus", protocols="udp")}), site.follower
     async with added(site.running, "udp", camera.url(), transport="udp"):
         assert whole((await follower.until_segments("udp", 6))[-1])
+        mark = len(follower.messages)
+        assert camera.process is not None
+        camera.process.send_signal(signal.SIGSTOP)
+        await follower.until_turn("udp", "stalled", since=mark)
+        mark = len(follower.messages)
+        camera.process.send_signal(signal.SIGCONT)
+        await eventually(lambda: any(whole(s) for s in follower.segments("udp", mark)), 15, "whole after the hang")
         mark = len(follower.messages)
         camera.kill()
         await follower.until_turn("udp", "reconnecting", since=mark)
@@ -220,8 +227,14 @@ async def test_paths_and_ports_where_nothing_is(site: Site, gst_camera: StartGst
         await follower.until_segments("noport", 1)
 
 
+async def becomes_whole(follower: Follower, name: str, mark: int) -> None:
+    """Wait for a whole window of a stream that is called `VIDEO-AUDIO`, with `none` for a track that it has not."""
+    video, audio = (kind != "none" for kind in name.split("-"))
+    await eventually(lambda: any(whole(s, video, audio) for s in follower.segments(name, mark)), 20, f"{name} whole")
+
+
 async def test_every_codec(site: Site, gst_camera: StartGst) -> None:
-    """H.264, HEVC and MJPEG with AAC, Opus and G.711, picture without sound and sound without picture: whole windows."""
+    """Windows are whole of H.264, HEVC and MJPEG with AAC, Opus and G.711, picture without sound and the reverse."""
     pairs = [(video, audio) for video in ("h264", "hevc", "mjpeg", None) for audio in ("aac", "opus", "pcmu", None)]
     mounts = {
         f"{video}-{audio}".lower(): live_mount(video, audio, size=(160, 128), fps=10) for video, audio in pairs[:-1]
@@ -235,14 +248,7 @@ async def test_every_codec(site: Site, gst_camera: StartGst) -> None:
             for name in some:
                 await site.running.call("PUT", f"/v1/streams/{name}", {"source": camera.url(f"/{name}")})
             for name in some:
-                video, audio = (kind != "none" for kind in name.split("-"))
-                await eventually(
-                    lambda name=name, video=video, audio=audio: any(
-                        whole(s, video, audio) for s in follower.segments(name, mark)
-                    ),
-                    20,
-                    f"a whole window of {name}",
-                )
+                await becomes_whole(follower, name, mark)
         finally:
             await asyncio.gather(*(site.running.call("DELETE", f"/v1/streams/{name}") for name in some))
     for name in names:

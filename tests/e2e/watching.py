@@ -83,6 +83,7 @@ def keeps_the_promise(messages: list[Message], stream: str) -> None:
         if message.get("stream") != stream:
             continue
         if message["type"] == "stream":
+            assert message["epoch"] is not None or message["state"] not in ("live", "stalled"), message
             if message["epoch"] not in (None, current):
                 assert message["epoch"] not in last, f"an epoch came back: {message}"
                 before = message["previous"]

@@ -24,7 +24,7 @@ def connected(chance: float = 0.5, policy: Policy | None = None) -> Machine:
 
 
 def test_every_state_but_ended_answers_every_signal_that_can_reach_it() -> None:
-    """The table names a next state for each signal in each state, silence apart, which only media can be followed by."""
+    """The table names a next state for each signal in each state; silence alone needs media to come before it."""
     for state in get_args(SourceState):
         for signal in Signal:
             expected = state != "ended" and (signal is not Signal.SILENT or state in ("live", "stalled"))

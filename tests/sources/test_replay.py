@@ -1,4 +1,4 @@
-"""Files at full speed: every format in, aligned frames and sound out, one clear error where there is nothing to give."""
+"""Files at full speed: every format in, aligned frames and sound out, one clear error where there is nothing."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -238,7 +239,13 @@ def test_missing_stamps_are_filled_in(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "words"),
-    [("text", "text file"), ("html", "web page"), ("empty", "empty"), ("noise", "no media file"), ("folder", "directory")],
+    [
+        ("text", "text file"),
+        ("html", "web page"),
+        ("empty", "empty"),
+        ("noise", "no media file"),
+        ("folder", "directory"),
+    ],
 )
 def test_what_is_no_media_is_told_in_one_line(tmp_path: Path, kind: str, words: str) -> None:
     """One line that names the file, what it is instead, and what to do."""
@@ -246,7 +253,7 @@ def test_what_is_no_media_is_told_in_one_line(tmp_path: Path, kind: str, words: 
     result = read(path)
     assert result.error is not None and not result.frames
     text = str(result.error)
-    assert str(path) in text and words in text and "\n" not in text and ";" in text or ":" in text
+    assert (str(path) in text and words in text and "\n" not in text and ";" in text) or ":" in text
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
@@ -290,8 +297,9 @@ def test_damaged_packets_cost_only_themselves(tmp_path: Path) -> None:
 def test_one_track_that_ends_early_does_not_hold_up_the_other(tmp_path: Path) -> None:
     """When sound ends and the picture goes on, progress of sound follows at a distance."""
 
-    def short(packet: av.Packet) -> bool:
-        return packet.stream.type == "video" or float(packet.pts * packet.time_base) < 2.0
+    def short(packet: av.Packet[Any]) -> bool:
+        assert packet.pts is not None
+        return packet.stream.type == "video" or packet.pts * packet.time_base < 2
 
     whole = factory.make(tmp_path / "whole.mkv", Spec(seconds=20.0, fps=5, gop=5))
     result = read(factory.remuxed(whole, tmp_path / "short.mkv", short))

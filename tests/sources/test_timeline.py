@@ -24,7 +24,7 @@ HOUR = 3600 * S
 class Track:
     """A simulated track: a packet every `interval_ns` of true time, stamped by a clock that runs `ppm` too fast.
 
-    `stamp_from_ns`: what its first packet is stamped. `delay_ns`: the least time on the way; `jitter_ns`: more at random.
+    `stamp_from_ns`: what its first packet is stamped. `delay_ns`: the least time on the way; `jitter_ns`: random more.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Track:
 
 
 def run(tracks: list[Track], until_ns: int, alignment: Alignment = "reports") -> list[Placed]:
-    """What a timeline makes of the tracks' packets in the order of their arrival; `payload` is the true capture time."""
+    """What a timeline makes of the tracks' packets in order of arrival; `payload` is the true capture time."""
     timeline = Timeline(alignment)
     placed: list[Placed] = []
     streams = [((a, i, s) for a, _, s in track.packets(until_ns)) for i, track in enumerate(tracks)]
@@ -177,7 +177,7 @@ def test_tracks_of_a_file_keep_their_alignment_exactly() -> None:
 
 
 def test_before_any_report_tracks_are_aligned_by_their_arrivals() -> None:
-    """Each track counts from its own first packet until a sender report comes: their stamps say nothing of each other."""
+    """Each track counts from its own first packet until a report comes: their stamps say nothing of each other."""
     tracks = [video(stamp_from_ns=0, captured_from_ns=700 * MS), audio(stamp_from_ns=0)]
     placed = run(tracks, 10 * S)
     last = [errors(placed, track)[-1] for track in ("video", "audio")]
@@ -210,7 +210,7 @@ def test_reports_align_the_tracks_without_a_new_epoch(shifted: str) -> None:
 
 
 def test_reports_that_contradict_the_arrivals_are_not_believed() -> None:
-    """A camera whose reports put its tracks 5 s apart is aligned by arrivals, in one epoch after another jump at most."""
+    """A camera whose reports put its tracks 5 s apart is aligned by arrivals, in one epoch."""
     broken = audio(stamp_from_ns=5 * S, reported_after_ns=0)
     placed = run([video(reported_after_ns=0), broken], 60 * S)
     assert len(epochs(placed)) == 1

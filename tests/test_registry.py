@@ -1,0 +1,258 @@
+"""Streams are added, changed and removed one change at a time, and leave nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from streamer.channel import Channel
+from streamer.clock import HostClock
+from streamer.config import StreamConfig
+from streamer.dispatch import Dispatcher
+from streamer.errors import StoreError, StreamerError, UserError
+from streamer.media import EpochStart, Scores, SourceEvent, SourceStats, StateChange, Window
+from streamer.messages import FeedMessage, Previous, StreamMessage
+from streamer.metrics import Metrics
+from streamer.pipeline import Source, Surroundings
+from streamer.registry import Parts, Registry
+from streamer.schedule import SchedulePolicy, Scheduler
+from tests.builders import MS, S, scores
+from tests.conftest import eventually
+from tests.test_window import GEOMETRY
+
+
+class LiveCamera:
+    """Begins an epoch at once and then brings nothing."""
+
+    def __init__(self) -> None:
+        self.stats = SourceStats()
+        self.running = False
+
+    async def run(self, channel: Channel[SourceEvent]) -> None:
+        self.running = True
+        try:
+            now_ns = HostClock().now_ns()
+            channel.offer(EpochStart("start", now_ns, 0))
+            channel.offer(StateChange("live", None, now_ns))
+            await asyncio.Event().wait()
+        finally:
+            self.running = False
+
+
+@dataclass
+class World:
+    """Everything around a registry, recording what it is told. `last_waits` holds back the store's answers."""
+
+    messages: list[FeedMessage] = field(default_factory=list)
+    opened: list[str] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+    cameras: list[LiveCamera] = field(default_factory=list)
+    last_answers: asyncio.Event = field(default_factory=asyncio.Event)
+    last_error: Exception | None = None
+    asked_last: int = 0
+
+    # the publisher's and the outlet's side
+    def open(self, stream: str) -> None:
+        self.opened.append(stream)
+
+    def close(self, stream: str) -> None:
+        self.closed.append(stream)
+
+    def publish(self, stream: str, messages: Sequence[FeedMessage], deadline_ns: int | None = None) -> None:
+        self.messages += messages
+
+    def publish_ns(self, quantile: float) -> int:
+        return MS
+
+    # the store's
+    async def last(self, name: str) -> Previous | None:
+        self.asked_last += 1
+        await self.last_answers.wait()
+        if self.last_error is not None:
+            raise self.last_error
+        return Previous("written-before", 7)
+
+    # the engine's
+    def forget(self, stream: str) -> None:
+        self.forgotten.append(stream)
+
+    def run(self, windows: Sequence[Window]) -> list[Scores]:
+        return [scores(0.9) for _ in windows]
+
+    def open_source(self, name: str, entry: StreamConfig) -> Source:
+        if "unusable" in entry.source:
+            raise UserError(f"stream {name}: this can't be used")
+        self.cameras.append(LiveCamera())
+        return self.cameras[-1]
+
+    def turns(self, stream: str) -> list[StreamMessage]:
+        return [m for m in self.messages if isinstance(m, StreamMessage) and m.stream == stream]
+
+
+@asynccontextmanager
+async def registering() -> AsyncIterator[tuple[Registry, World]]:
+    world, metrics, clock = World(), Metrics(), HostClock()
+    world.last_answers.set()
+    dispatcher = Dispatcher(
+        world, Scheduler(SchedulePolicy()), clock, lambda: MS, lambda answer: registry.answer(answer)
+    )
+    epochs = iter(f"epoch-{n}" for n in range(1000))
+    around = Surroundings(
+        clock=clock,
+        geometry=GEOMETRY,
+        names=["Dog"],
+        dispatcher=dispatcher,
+        outlet=world,
+        watcher=metrics,
+        bound_ns=S,
+        new_epoch=lambda: next(epochs),
+        droppable=lambda event: not isinstance(event, StateChange | EpochStart),
+    )
+    parts = Parts(around, world, world, metrics, world, world.open_source)  # type: ignore[arg-type]
+    registry = Registry(parts)
+    task = asyncio.create_task(dispatcher.run())
+    try:
+        yield registry, world
+    finally:
+        world.last_answers.set()
+        await registry.stop()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+DOOR = StreamConfig(source="rtsp://10.0.0.7/main")
+OTHER = StreamConfig(source="rtsp://10.0.0.8/main")
+
+
+async def test_added_changed_and_removed() -> None:
+    """A new entry is created, a different one takes its place under the epoch before, an equal one changes nothing,
+    and a removed one is gone with all it held."""
+    async with registering() as (registry, world):
+        assert await registry.put("door", DOOR) == "created"
+        await eventually(lambda: world.turns("door"))
+        assert world.turns("door")[0].previous == Previous("written-before", 7)
+        assert await registry.put("door", DOOR) == "changed" and len(world.cameras) == 1
+        assert await registry.put("door", OTHER) == "changed"
+        assert registry.config_of("door") == OTHER and registry.names == ["door"] and "door" in registry
+        await eventually(lambda: len(world.turns("door")) == 3)
+        began, ended, again = world.turns("door")
+        assert (began.state, ended.state, again.state) == ("live", "ended", "live") and ended.reason == "changed"
+        assert began.epoch is not None and again.epoch not in (None, began.epoch)
+        assert again.previous == Previous(began.epoch, -1) and world.asked_last == 1
+        assert [camera.running for camera in world.cameras] == [False, True]
+        assert await registry.delete("door") and "door" not in registry and registry.status("door") is None
+        assert world.opened == world.closed == world.forgotten == ["door", "door"]
+        assert world.turns("door")[-1].state == "ended" and not any(camera.running for camera in world.cameras)
+        assert not await registry.delete("door")
+
+
+async def test_an_entry_that_cannot_be_used_leaves_the_one_before_running() -> None:
+    """A change to something unusable is refused, and what ran goes on untouched."""
+    async with registering() as (registry, world):
+        await registry.put("door", DOOR)
+        await eventually(lambda: world.turns("door"))
+        with pytest.raises(UserError, match="can't be used"):
+            await registry.put("door", StreamConfig(source="unusable"))
+        assert registry.config_of("door") == DOOR and len(world.turns("door")) == 1 and world.cameras[0].running
+        with pytest.raises(UserError, match="can't be used"):
+            await registry.put("lobby", StreamConfig(source="unusable"))
+        assert registry.names == ["door"]
+
+
+async def test_changes_to_one_stream_wait_for_each_other() -> None:
+    """However additions and removals of one name interleave, never more than one camera of it runs, and the last word
+    counts."""
+    async with registering() as (registry, world):
+        for turn in range(20):
+            changes = [registry.put("door", DOOR), registry.delete("door"), registry.put("door", OTHER)]
+            tasks = [asyncio.create_task(change) for change in changes[turn % 3 :] + changes[: turn % 3]]
+            while not all(task.done() for task in tasks):
+                await asyncio.sleep(0)
+                assert sum(camera.running for camera in world.cameras) <= 1
+            await asyncio.gather(*tasks)
+            await registry.put("door", OTHER)
+            assert registry.config_of("door") == OTHER
+            await eventually(lambda: sum(camera.running for camera in world.cameras) == 1)
+            assert len(world.opened) == len(world.closed) + 1
+
+
+async def test_a_stream_whose_removal_others_wait_behind_stays_one() -> None:
+    """An addition that waited for a removal, and one that came just after it, do not both begin the stream."""
+    async with registering() as (registry, world):
+        await registry.put("door", DOOR)
+        world.last_answers.clear()
+        removing = asyncio.create_task(registry.delete("door"))
+        waiting = asyncio.create_task(registry.put("door", DOOR))
+        await removing
+        late = asyncio.create_task(registry.put("door", OTHER))
+        await eventually(lambda: world.asked_last == 2)
+        world.last_answers.set()
+        assert await waiting == "created" and await late == "changed"
+        assert world.opened == ["door"] * 3 and world.closed == ["door"] * 2
+        assert sum(camera.running for camera in world.cameras) <= 1
+
+
+async def test_names_that_never_were_leave_nothing_behind() -> None:
+    """Asking for a thousand unknown names to be removed, or unusable ones to be added, keeps no memory of them."""
+    async with registering() as (registry, _):
+        for number in range(500):
+            assert not await registry.delete(f"nobody-{number}")
+            with pytest.raises(UserError):
+                await registry.put(f"broken-{number}", StreamConfig(source="unusable"))
+        assert not registry._turns
+
+
+async def test_nothing_begins_once_it_stops() -> None:
+    """A stream whose taking in had begun when the service stops is refused, and so is any that comes later."""
+    async with registering() as (registry, world):
+        world.last_answers.clear()
+        adding = asyncio.create_task(registry.put("door", DOOR))
+        await eventually(lambda: world.asked_last == 1)
+        await registry.stop()
+        world.last_answers.set()
+        with pytest.raises(StreamerError, match="stopping"):
+            await adding
+        with pytest.raises(StreamerError, match="stopping"):
+            await registry.put("lobby", DOOR)
+        assert registry.names == [] and world.opened == []
+
+
+@pytest.mark.parametrize("error", [StoreError("the store is away"), TimeoutError()])
+async def test_a_store_that_is_away_does_not_keep_a_camera_out(error: Exception) -> None:
+    """When the store can't say what was written last, the stream begins and names no epoch before."""
+    async with registering() as (registry, world):
+        world.last_error = error
+        assert await registry.put("door", DOOR) == "created"
+        await eventually(lambda: world.turns("door"))
+        assert world.turns("door")[0].previous is None
+
+
+async def test_statuses_say_what_runs_and_no_password() -> None:
+    """A status has the state, the epoch and the source without its password; all of them come by name."""
+    async with registering() as (registry, world):
+        await registry.put("yard", StreamConfig(source="rtsp://admin:hunter2@10.0.0.7/main", group="outside"))
+        await registry.put("door", DOOR)
+        await eventually(lambda: len(world.messages) == 2)
+        door, yard = registry.statuses()
+        assert (door.name, yard.name, yard.group) == ("door", "yard", "outside")
+        assert "hunter2" not in repr(yard) and yard.source.endswith("10.0.0.7/main")
+        assert (yard.state, yard.reconnects, yard.last_seq) == ("live", 0, None) and yard.epoch
+
+
+async def test_many_streams_leave_no_threads_and_no_tasks() -> None:
+    """After fifty streams came and went, as many tasks and threads are there as before."""
+    async with registering() as (registry, _):
+        await registry.put("first", DOOR)
+        await registry.delete("first")
+        tasks, threads = len(asyncio.all_tasks()), threading.active_count()
+        await asyncio.gather(*(registry.put(f"s{n}", DOOR) for n in range(50)))
+        assert len(registry.names) == 50
+        await asyncio.gather(*(registry.delete(f"s{n}") for n in range(50)))
+        await eventually(lambda: len(asyncio.all_tasks()) == tasks)
+        assert threading.active_count() == threads
