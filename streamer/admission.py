@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from streamer.filters import Wanted, parse_query
 
 PATH = "/v1/subscribe"
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +68,12 @@ class Policy:
         # could have been pointed at this machine by whoever owns a hostile page.
         try:
             page, asked = urlsplit(origin), urlsplit(f"//{host}")
-            same = page.hostname == asked.hostname and page.port == self.page_port
+            port = page.port or (443 if page.scheme == "https" else 80)
         except ValueError:
             return False
-        return same and _is_address(page.hostname or "")
+        host_of_page, host_asked = page.hostname or "", asked.hostname or ""
+        same = host_of_page == host_asked or {host_of_page, host_asked} <= _LOOPBACK
+        return same and port == self.page_port and _is_address(host_of_page)
 
     def _token_allowed(self, authorization: str | None, in_query: str | None) -> bool:
         if not self.tokens:

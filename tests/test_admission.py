@@ -47,6 +47,10 @@ def test_origins_of_the_page_and_those_configured_are_accepted() -> None:
     assert status(policy, asked(origin="http://127.0.0.1:8080")) == 200
     assert status(policy, asked(origin="http://localhost:8080", host="localhost:8081")) == 200
     assert status(policy, asked(origin="http://[::1]:8080", host="[::1]:8081")) == 200
+    assert status(policy, asked(origin="http://localhost:8080", host="127.0.0.1:8081")) == 200
+    assert status(Policy(page_port=80), asked(origin="http://10.0.0.7", host="10.0.0.7:8081")) == 200
+    assert status(Policy(page_port=443), asked(origin="https://10.0.0.7", host="10.0.0.7:8081")) == 200
+    assert status(policy, asked(origin="http://10.0.0.7", host="10.0.0.7:8081")) == 403
     assert status(policy, asked(origin="http://10.0.0.7:8080", host="10.0.0.7:8081")) == 200
     assert status(policy, asked(origin="https://cameras.example")) == 200
     assert status(policy, asked(origin="http://127.0.0.1:9999")) == 403

@@ -151,7 +151,7 @@ def test_pictures_that_are_reordered_are_sampled_alike(tmp_path: Path, gop: int)
     lazy, lazy_stats = sample(path, DecodeOptions(skip_loop_filter=False))
     every, _ = sample(path, EVERYTHING, 25)
     assert len(every) == 150
-    assert len(full) == 12 and 12 <= len(lazy) <= 13
+    assert len(full) in (12, 13) and len(lazy) in (12, 13)
     assert all(440 * MS <= b.media_ns - a.media_ns <= 560 * MS for a, b in pairwise(lazy))
     pictures = {frame.media_ns: frame.rgb for frame in every}
     assert all(np.array_equal(frame.rgb, pictures[frame.media_ns]) for frame in lazy)

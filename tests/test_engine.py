@@ -1,0 +1,124 @@
+"""The engine on its real weights: each picture and patch encoded once, answers independent of company."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streamer import engine as engines
+from streamer.errors import UserError
+from streamer.media import Coverage, Patch, Picture, Scores, Window
+
+RNG = np.random.default_rng(7)
+PICTURES = [RNG.integers(0, 255, (224, 224, 3), dtype=np.uint8) for _ in range(8)]
+SOUNDS = [RNG.normal(0, 0.1, 15_600).astype(np.float32) for _ in range(8)]
+
+
+@pytest.fixture(scope="module")
+def shared_engine() -> engines.OnnxEngine:
+    made = engines.load("cpu", None)
+    assert isinstance(made, engines.OnnxEngine)
+    return made
+
+
+@pytest.fixture
+def engine(shared_engine: engines.OnnxEngine) -> Iterator[engines.OnnxEngine]:
+    yield shared_engine
+    for stream in ("a", "b", "c"):
+        shared_engine.forget(stream)
+
+
+class Counted:
+    """An encoder's session that counts what it encodes."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.encoded = 0
+
+    def run(self, outputs: list[str], feeds: dict[str, np.ndarray[Any, Any]]) -> Any:
+        self.encoded += len(next(iter(feeds.values())))
+        return self._session.run(outputs, feeds)
+
+
+def window(stream: str, seq: int, pictures: range = range(0), patches: range = range(0)) -> Window:
+    return Window(
+        stream,
+        "e",
+        seq,
+        0,
+        1,
+        0,
+        0,
+        0,
+        tuple(Picture(i, i, PICTURES[i % 8]) for i in pictures),
+        tuple(Patch(i, i, SOUNDS[i % 8]) for i in patches),
+        Coverage(1.0, 1.0),
+    )
+
+
+def same(one: Scores, other: Scores) -> bool:
+    return bool(np.allclose(one.scores, other.scores, atol=1e-4))
+
+
+def test_overlapping_windows_encode_each_picture_and_patch_once(
+    engine: engines.OnnxEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten windows that slide by one picture and one patch over thirteen and twelve encode just those."""
+    frames, sounds = Counted(engine._frame), Counted(engine._audio)
+    monkeypatch.setattr(engine, "_frame", frames)
+    monkeypatch.setattr(engine, "_audio", sounds)
+    for seq in range(10):
+        engine.run([window("a", seq, range(seq, seq + 4), range(seq, seq + 3))])
+    assert (frames.encoded, sounds.encoded) == (13, 12)
+    engine.run([window("a", seq, range(seq, seq + 4), range(seq, seq + 3)) for seq in range(9, 12)])
+    assert (frames.encoded, sounds.encoded) == (15, 14)
+
+
+def test_a_window_is_scored_alike_alone_and_in_company(engine: engines.OnnxEngine) -> None:
+    """What else is in a batch, and what other streams hold under the same indices, changes nothing."""
+    alone = engine.run([window("a", 0, range(4), range(3))])[0]
+    engine.forget("a")
+    company = engine.run(
+        [window("b", 0, range(4, 6)), window("a", 0, range(4), range(3)), window("c", 0, patches=range(5, 8))]
+    )
+    assert same(company[1], alone)
+    assert not same(company[0], alone) and not same(company[2], alone)
+
+
+def test_scores_are_probabilities_and_shares_sum_to_one(engine: engines.OnnxEngine) -> None:
+    """With both modalities, with one, and with nothing there, every number is in range and each row of shares sums to
+    1."""
+    for pictures, patches in ((4, 3), (4, 0), (0, 3), (0, 0)):
+        scores = engine.run([window("a", 0, range(pictures), range(patches))])[0]
+        assert scores.scores.shape == (len(engine.labels),) and scores.shares.shape == (len(engine.labels), 3)
+        assert np.all((scores.scores >= 0) & (scores.scores <= 1)) and np.all(np.isfinite(scores.scores))
+        assert np.allclose(scores.shares.sum(1), 1.0, atol=1e-3) and np.all(scores.shares >= 0)
+        if pictures and not patches:
+            assert np.allclose(scores.shares[:, 0], 1.0, atol=1e-3)
+        engine.forget("a")
+
+
+def test_forgetting_a_stream_frees_its_tokens(engine: engines.OnnxEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After `forget` the same indices are encoded anew."""
+    frames = Counted(engine._frame)
+    engine.run([window("a", 0, range(4))])
+    engine.forget("a")
+    monkeypatch.setattr(engine, "_frame", frames)
+    engine.run([window("a", 0, range(4))])
+    assert frames.encoded == 4
+
+
+def test_warm_up_measures_every_size_of_batch(engine: engines.OnnxEngine) -> None:
+    """The first batch times that the scheduler knows are measured ones, and warming up leaves no tokens behind."""
+    measured = engine.warm_up(3)
+    assert [units for units, _ in measured] == [2, 4, 6] and all(duration > 0 for _, duration in measured)
+    assert "" not in engine._streams
+
+
+def test_a_device_that_is_not_served_is_refused_by_name() -> None:
+    """`--device cuda:0` says in one line what to do instead."""
+    with pytest.raises(UserError, match=r"cuda:0.*--device cpu"):
+        engines.load("cuda:0", None)
