@@ -16,7 +16,7 @@ from streamer.config import NAME_PATTERN, StreamConfig, mask_text, parse_duratio
 from streamer.errors import StreamerError, UserError
 
 if TYPE_CHECKING:
-    from streamer.service import Options
+    from streamer.options import Options
 
 _EPILOG = (
     "Errors are one line; add --debug before the command for the traceback. "
@@ -144,7 +144,7 @@ def _serving_options(command: Any) -> Any:
 
 
 def _options(given: dict[str, Any], config: Path | None, streams: dict[str, StreamConfig]) -> Options:
-    from streamer.service import Options
+    from streamer.options import Options
 
     return Options(
         config=config,

@@ -13,16 +13,16 @@ import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from msgspec.structs import replace
 
-from streamer import configfile, cpu
+from streamer import cpu
 from streamer.backlog import Unit
 from streamer.clock import NS_PER_MS, HostClock, epoch_ids
-from streamer.config import Config, StreamConfig, check, diff
+from streamer.config import Config, StreamConfig, diff
 from streamer.dispatch import Dispatcher
 from streamer.embedded import EmbeddedStore
 from streamer.engine import Engine, load
@@ -30,6 +30,7 @@ from streamer.errors import StreamerError, UserError
 from streamer.hub_process import HubProcess
 from streamer.hub_settings import HubSettings
 from streamer.metrics import Metrics
+from streamer.options import Addresses, Options, check_exposure, configuration
 from streamer.pipeline import Source, Surroundings
 from streamer.publish import Acknowledged, PublishConfig, Publisher
 from streamer.registry import Parts, Registry
@@ -48,32 +49,6 @@ _MAX_WINDOWS = 4
 Progress = Callable[[str, int, int], None]
 # Between the starts of two streams, and for all of them together.
 _START_APART_S, _START_WITHIN_S = 0.15, 5.0
-_LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the command line says; None leaves the configuration's value or the default."""
-
-    config: Path | None = None
-    streams: dict[str, StreamConfig] = field(default_factory=dict)
-    redis_url: str | None = None
-    http: tuple[str, int] = ("127.0.0.1", 8080)
-    websocket: tuple[str, int] = ("127.0.0.1", 8081)
-    bound_ns: int | None = None
-    device: str = "auto"
-    weights: Path | None = None
-    insecure: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """Where the running service is reached, and what its user should know."""
-
-    page: str
-    websocket: str
-    store: str
-    warnings: list[str]
 
 
 class Service:
@@ -82,7 +57,7 @@ class Service:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._loaded = _configuration(options)
+        self._loaded = configuration(options)
         self._clock = HostClock()
         self._metrics = Metrics()
         self._engine: Engine | None = None
@@ -106,7 +81,7 @@ class Service:
             UserError: an address, URL or setting can't be used.
             StreamerError: a part could not be started.
         """
-        _check_exposure(self._options, self.config)
+        check_exposure(self._options, self.config)
         async with contextlib.AsyncExitStack() as stack:
             redis_url = await self._storing(stack)
             addresses = await self._listening(stack, redis_url)
@@ -264,7 +239,7 @@ class Service:
         """Bring the streams to what the file says now; a file with a mistake changes nothing."""
         assert self._registry is not None
         try:
-            loaded = await asyncio.to_thread(_configuration, self._options)
+            loaded = await asyncio.to_thread(configuration, self._options)
         except UserError as error:
             log.error("the configuration was changed and can't be used; the one before stays in force: %s", error)
             return
@@ -375,36 +350,6 @@ async def _serve(service: Service, started: Callable[[Addresses], None], progres
     async with service.running(progress) as addresses:
         started(addresses)
         await stop.wait()
-
-
-def _configuration(options: Options) -> configfile.Loaded:
-    """The file's configuration with the command line's words in their places.
-
-    Raises:
-        UserError: the file can't be used, or there is nothing to take in.
-    """
-    loaded = configfile.Loaded(Config(), []) if options.config is None else configfile.load(options.config)
-    config = loaded.config
-    streams = {**config.streams, **options.streams}
-    if options.redis_url is not None:
-        config = replace(config, redis=replace(config.redis, url=options.redis_url))
-    if options.bound_ns is not None:
-        config = replace(config, latency_bound_ns=options.bound_ns)
-    config = replace(config, streams=streams)
-    faults = [fault.text for fault in check(config)]
-    if faults:
-        raise UserError("; ".join(faults))
-    return configfile.Loaded(config, loaded.warnings)
-
-
-def _check_exposure(options: Options, config: Config) -> None:
-    """Nothing listens beyond this machine before a token or `--insecure` is given."""
-    for option, (host, _) in (("--http", options.http), ("--ws", options.websocket)):
-        if host not in _LOCAL_HOSTS and not config.tokens and not options.insecure:
-            raise UserError(
-                f"{option} {host}: anybody on the network could use it; "
-                "set `tokens` in the configuration, or say --insecure if that is meant"
-            )
 
 
 async def _background(stack: contextlib.AsyncExitStack, work: Coroutine[None, None, None], name: str) -> None:

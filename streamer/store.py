@@ -15,11 +15,9 @@ import secrets
 import socket
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any
 
-import msgspec
 from hiredis import pack_command
 from redis.asyncio.connection import ConnectionPool
 from redis.asyncio.retry import Retry
@@ -34,14 +32,41 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from streamer.clock import NS_PER_MS, parse_rfc3339
+from streamer.clock import NS_PER_MS
 from streamer.config import mask_url
-from streamer.cursor import END, START, EntryId, parse_cursor, parse_id
+from streamer.cursor import END, START, EntryId, parse_id
 from streamer.embedded import EmbeddedStore
 from streamer.errors import StoreError, UserError
+from streamer.history import Bound, segment_times, within
 from streamer.messages import Previous
+from streamer.records import (
+    Claim,
+    ClaimRequest,
+    FeedBounds,
+    FeedPage,
+    Record,
+    SegmentPage,
+    StoreAway,
+    StoreFull,
+    UnitRecord,
+    Written,
+)
 
-__all__ = ["Claim", "EmbeddedStore", "FeedPage", "Record", "Store", "StoreAway", "StoreFull", "Written"]
+# What goes in and out of the store is imported from here.
+__all__ = [
+    "Claim",
+    "ClaimRequest",
+    "EmbeddedStore",
+    "FeedBounds",
+    "FeedPage",
+    "Record",
+    "SegmentPage",
+    "Store",
+    "StoreAway",
+    "StoreFull",
+    "UnitRecord",
+    "Written",
+]
 
 FEED = "streamer:feed"
 IDENTITY = "streamer:store"
@@ -53,110 +78,6 @@ _RESPONSE_TIMEOUT_S = 2.0
 # Above this part of `max_memory` the oldest entries go, down to the second part.
 _TRIM_ABOVE, _TRIM_TO = 0.80, 0.70
 _PAGE = 500
-
-
-class StoreAway(StoreError):
-    """The store cannot be reached, does not answer in time, or is loading; trying again later may help."""
-
-
-class StoreFull(StoreError):
-    """The store has no memory left for writing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One message of a unit, encoded: `mark` is the sequence number of a segment and the state of a stream message."""
-
-    kind: Literal["segment", "stream", "other"]
-    json: bytes
-    epoch: str = ""
-    mark: str | int = ""
-
-
-@dataclass(frozen=True, slots=True)
-class UnitRecord:
-    """What one run of the script writes.
-
-    `ordinal` counts a claim's units; `after` is the ordinal that must have been written before. `deadline_us`: on the
-    store's clock; a segment written later than this is marked as delivered late by the script itself.
-    """
-
-    stream: str
-    owner: str
-    ordinal: int
-    after: int
-    records: Sequence[Record]
-    deadline_us: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """The script's answer. `early`: not written because a unit before it is missing. `time_us`: the store's clock."""
-
-    status: Literal["written", "duplicate", "fenced", "early"]
-    first: str
-    last: str
-    store: str
-    time_us: int
-    late: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimRequest:
-    """A stream to own. `owner` and `written` restore a claim (the owner it gave, the ordinal settled last) in a store
-    that lost it, or lost what was written last; a claim that was overtaken by a later one is not granted."""
-
-    stream: str
-    owner: str = ""
-    written: int = -1
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """The answer to a claim: the owner to write as, and what was written last (None: nothing is known)."""
-
-    granted: bool
-    owner: str
-    epoch: str | None
-    seq: int
-    time_us: int
-
-
-@dataclass(frozen=True, slots=True)
-class FeedPage:
-    """Entries of the feed in order and the identity of the store that they came from ('' while it is empty).
-
-    Nothing after `complete_from` was dropped yet (only pages of a range say so).
-    """
-
-    store: str
-    entries: list[tuple[EntryId, bytes]]
-    complete_from: EntryId = START
-
-
-@dataclass(frozen=True, slots=True)
-class FeedBounds:
-    """Where the feed begins and ends: its first entry (None: empty) and the last id that was ever given."""
-
-    store: str
-    first: EntryId | None
-    last: EntryId
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentPage:
-    """Encoded segments and the cursor to go on from (None: these were the last)."""
-
-    segments: list[bytes]
-    next: str | None
-
-
-class _SegmentTimes(msgspec.Struct):
-    cursor: str
-    start: str
-
-
-_times_decoder = msgspec.json.Decoder(_SegmentTimes)
 
 
 class Store:
@@ -226,9 +147,7 @@ class Store:
         Raises:
             StoreAway: no answer; claiming again is safe.
         """
-        commands = [
-            (1, LAST + request.stream, self._writer, request.owner, request.written) for request in requests
-        ]
+        commands = [(1, LAST + request.stream, self._writer, request.owner, request.written) for request in requests]
         replies = await self._scripted(self._claim_script, commands)
         return [reply if isinstance(reply, StoreError) else _claimed(reply) for reply in replies]
 
@@ -297,7 +216,7 @@ class Store:
         Raises:
             UserError: `since` or `until` is neither.
         """
-        lower, upper = _Bound.parse("since", since), _Bound.parse("until", until)
+        lower, upper = Bound.parse("since", since), Bound.parse("until", until)
         identity = await self.identity()
         # A cursor of another store names nothing here: everything that is there comes after it.
         start = lower.id if lower.id is not None and lower.store == identity else START
@@ -307,8 +226,8 @@ class Store:
             reply = (await self._run([("XRANGE", SEGMENTS + stream, str(start), str(end), "COUNT", _PAGE)]))[0]
             entries = _entries(reply)
             for entry_id, json in entries:
-                times = _times_decoder.decode(json)
-                if not _within(times, entry_id, lower, upper, end):
+                times = segment_times(json)
+                if not within(times, entry_id, lower, upper, end):
                     continue
                 if len(found) == limit:
                     return SegmentPage(found, times.cursor)
@@ -436,41 +355,6 @@ class _Script:
     def __init__(self, name: str) -> None:
         self.source = files("streamer").joinpath(name).read_text(encoding="utf-8")
         self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class _Bound:
-    """One end of a range: a place in a store or a time, or neither."""
-
-    id: EntryId | None = None
-    store: str = ""
-    time_ns: int | None = None
-
-    @classmethod
-    def parse(cls, name: str, text: str | None) -> _Bound:
-        if text is None:
-            return cls()
-        if "@" in text:
-            try:
-                cursor = parse_cursor(text)
-            except ValueError as error:
-                raise UserError(f"{name}: {error}") from None
-            return cls(id=cursor.id, store=cursor.store)
-        try:
-            return cls(time_ns=parse_rfc3339(text))
-        except ValueError:
-            raise UserError(f"{name}: {text[:64]!r} is neither a cursor nor a time like 2026-11-23T04:07:08Z") from None
-
-
-def _within(times: _SegmentTimes, entry_id: EntryId, lower: _Bound, upper: _Bound, end: EntryId) -> bool:
-    if upper.id is not None and entry_id >= end:
-        return False
-    if lower.time_ns is None and upper.time_ns is None:
-        return True
-    start_ns = parse_rfc3339(times.start)
-    if lower.time_ns is not None and start_ns < lower.time_ns:
-        return False
-    return upper.time_ns is None or start_ns < upper.time_ns
 
 
 def _claimed(reply: list[Any]) -> Claim:

@@ -18,7 +18,7 @@ from streamer.messages import Label, Segment, encode
 
 if TYPE_CHECKING:
     from streamer.engine import Engine
-    from streamer.service import Addresses
+    from streamer.options import Addresses
 
 _SHOWN_LABELS = 5
 _STATUS_STYLE = {"ok": "green", "degraded": "yellow", "shed": "red"}

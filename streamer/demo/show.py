@@ -12,7 +12,8 @@ from rich.text import Text
 from streamer.config import StreamConfig, mask_url
 from streamer.demo.camera import LocalCamera
 from streamer.demo.reel import reel
-from streamer.service import Addresses, Options, Service
+from streamer.options import Addresses, Options
+from streamer.service import Service
 from streamer.terminal import Console
 from streamer.watch import Subscription, watch
 
