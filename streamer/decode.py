@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, overload
@@ -227,6 +228,8 @@ class VideoDecoder:
         due_ns = self._grid.due_ns
         if not self._lazy or due_ns is None or due_ns < key_ns - self._grid.reach_ns:
             return
+        if self._pending and self._pending[-1].media_ns == key_ns:
+            return  # the headers of this very picture
         self._pending.clear()
         self._pending_bytes = 0
         self._dirty = True
@@ -267,8 +270,9 @@ class VideoDecoder:
             try:
                 pictures = self._context.decode(item.packet)
             except av.FFmpegError:
-                self.refused += 1
-                self._stats.drop("corrupt")
+                if _has_picture(item.packet, self._context.name):
+                    self.refused += 1
+                    self._stats.drop("corrupt")
                 continue
             self.refused = 0 if pictures else self.refused
             self._cost_ns += (time.perf_counter_ns() - begun_ns - self._cost_ns) // 8
@@ -325,6 +329,8 @@ class _Interval:
         self._recent: deque[int] = deque(maxlen=17)
 
     def add(self, media_ns: int) -> None:
+        if self._recent and media_ns == self._recent[-1]:
+            return
         self._recent.append(media_ns)
         if len(self._recent) > 1:
             self.value_ns = (max(self._recent) - min(self._recent)) // (len(self._recent) - 1)
@@ -339,6 +345,8 @@ class _KeyPrediction:
         self._distance_ns = 0
 
     def add(self, key_ns: int) -> None:
+        if key_ns == self._last_ns:
+            return
         distance_ns = 0 if self._last_ns is None else key_ns - self._last_ns
         is_even = distance_ns > 0 and abs(distance_ns - self._distance_ns) * 8 < distance_ns
         self.next_ns = key_ns + distance_ns if is_even else None
@@ -352,6 +360,29 @@ class _KeyPrediction:
     def are_rare(self, grid: Grid) -> bool:
         """Whether key frames come less often than samples; where every picture is one, none is worth waiting for."""
         return not 0 < self._distance_ns < grid.period_ns // 2
+
+
+def _has_picture(packet: av.Packet[av.VideoStream], codec: str) -> bool:
+    """Whether there is any part of a picture in a packet that a decoder refused; some cameras send headers by themselves.
+
+    By the types of its NAL units (H.264: ITU-T H.264 table 7-1; HEVC: ITU-T H.265 table 7-1), after start codes.
+    """
+    if codec not in ("h264", "hevc"):
+        return True
+    data = bytes(packet)
+    units = [data[at + 3] for at in _finds(data, b"\x00\x00\x01") if at + 3 < len(data)]
+    if not units:
+        return True
+    if codec == "h264":
+        return any(1 <= unit & 0x1F <= 5 for unit in units)
+    return any(unit >> 1 & 0x3F < 32 for unit in units)
+
+
+def _finds(data: bytes, what: bytes) -> Iterator[int]:
+    at = data.find(what)
+    while at >= 0:
+        yield at
+        at = data.find(what, at + len(what))
 
 
 class PictureConverter:

@@ -9,42 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 import rich.console
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from streamer.errors import MediaError, StreamerError
-from streamer.messages import Label, Segment, encode
+from streamer.lines import answer
+from streamer.messages import Segment, encode
 
 if TYPE_CHECKING:
     from streamer.engine import Engine
     from streamer.options import Addresses
 
-_SHOWN_LABELS = 5
-_STATUS_STYLE = {"ok": "green", "degraded": "yellow", "shed": "red"}
 
-
-def label_text(label: Label) -> Text:
-    """`Dog 93% (picture 44%, sound 56%)`."""
-    parts = [("picture", label.share.video), ("sound", label.share.audio), ("words", label.share.text)]
-    shares = ", ".join(f"{name} {share:.0%}" for name, share in parts if share >= 0.005)
-    return Text.assemble((label.name, "bold"), f" {label.score:.0%} ", (f"({shares})", "dim"))
-
-
-def segment_text(segment: Segment, *, with_stream: bool = True) -> Text:
-    """One line for `segment`: when, what, and why there is nothing where there is nothing."""
-    line = Text(segment.end[11:-1] if with_stream else segment.end[11:-3])
-    if with_stream:
-        line.append(f"  {segment.stream}", "cyan")
-    if segment.status != "ok":
-        line.append(f"  {segment.status}", _STATUS_STYLE[segment.status])
-        line.append(f" ({segment.reason or ', '.join(segment.degraded)})")
-    for place, label in enumerate(segment.labels[:_SHOWN_LABELS]):
-        line.append("  " if place == 0 else ", ")
-        line.append_text(label_text(label))
-    if not segment.labels and segment.status == "ok":
-        line.append("  -", "dim")
-    return line
+def offline_line(segment: Segment) -> Text:
+    """One line for a file's segment: the media time that its window ends at, and what is in it."""
+    return Text.assemble((f"{segment.end[11:-3]}  ", "dim"), answer(msgspec.to_builtins(segment)))
 
 
 class Console:
@@ -134,7 +115,7 @@ def _label_file(path: str, engine: Engine, console: Console, as_json: bool, *, s
             if as_json:
                 click.echo(encode(item.segment))
             else:
-                console.out.print(segment_text(item.segment, with_stream=False))
+                console.out.print(offline_line(item.segment))
             progress.update(task, completed=item.end_ns)
 
 

@@ -8,7 +8,6 @@ import random
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import msgspec
@@ -19,10 +18,10 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from streamer.config import mask_url
 from streamer.errors import UserError
+from streamer.lines import pretty
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 5.0
 _PATH = "/v1/subscribe"
-_SHOWN_LABELS = 5
 
 
 class _Place(msgspec.Struct):
@@ -125,60 +124,6 @@ async def follow(subscription: Subscription, on_trouble: Callable[[str], None] =
         # Jittered, so that many who lost the same service do not come back in the same moment.
         await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-
-
-def pretty(message: dict[str, Any]) -> Text:
-    """A message as one line for a person."""
-    line = Text()
-    kind, stream = message.get("type"), str(message.get("stream", ""))
-    if kind == "segment":
-        line.append(f"{_clock(message['end'])} ", style="dim")
-        line.append(f"{stream:<12} ", style="bold")
-        line.append_text(_answer(message))
-    elif kind == "event":
-        line.append(f"{_clock(message['end'] or message['start'])} ", style="dim")
-        line.append(f"{stream:<12} ", style="bold")
-        line.append(f"{message['state']:<6} {message['label']} {message['score']:.2f}", style="cyan")
-    elif kind == "stream":
-        line.append(" " * 13)
-        line.append(f"{stream:<12} ", style="bold")
-        line.append(str(message["state"]), style="green" if message["state"] == "live" else "yellow")
-        line.append(f" ({message['reason']})" if message.get("reason") else "")
-    elif kind == "gap":
-        count = message.get("count")
-        line.append(f"missed {count if count is not None else 'some'} messages", style="red")
-    elif kind == "hello":
-        names = ", ".join(message["streams"]) or "none yet"
-        line.append(f"following; streams: {names}", style="dim")
-    else:
-        line.append(f"{kind} {stream} {message.get('text', '')}".strip())
-    return line
-
-
-def _answer(segment: dict[str, Any]) -> Text:
-    line = Text()
-    if segment["status"] == "shed":
-        return line.append(f"no answer ({segment['reason']})", style="red")
-    for label in segment["labels"][:_SHOWN_LABELS]:
-        line.append(f"{label['name']} ")
-        line.append(f"{label['score']:.2f} ", style="green" if label["score"] >= 0.5 else "dim")
-        line.append(f"{_shares(label['share'])}  ", style="dim")
-    if not segment["labels"]:
-        line.append("nothing  ", style="dim")
-    if segment["status"] == "degraded":
-        line.append(f"[less work: {', '.join(segment['degraded'])}] ", style="yellow")
-    line.append(f"{segment['latency_ms']['total']:.0f} ms", style="red" if segment["delivered_late"] else "dim")
-    return line
-
-
-def _shares(share: dict[str, float]) -> str:
-    """What the label rests on, e.g. `(44% seen, 56% heard)`."""
-    parts = [("seen", share["video"]), ("heard", share["audio"]), ("said", share["text"])]
-    return "(" + ", ".join(f"{part:.0%} {name}" for name, part in parts if part >= 0.005) + ")"
-
-
-def _clock(rfc3339: str) -> str:
-    return rfc3339[11:23]
 
 
 def _place(raw: str, since: str | None) -> str | None:

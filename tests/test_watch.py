@@ -15,10 +15,11 @@ from websockets.http11 import Response
 from streamer.errors import UserError
 from streamer.hub_process import HubProcess
 from streamer.hub_settings import HubSettings
+from streamer.lines import pretty
 from streamer.messages import StreamMessage
 from streamer.publish import Publisher
 from streamer.store import Store
-from streamer.watch import Subscription, follow, pretty, watch
+from streamer.watch import Subscription, follow, watch
 from tests.stores import Valkey, event, segment, store_fixture, until, valkey_fixture
 
 __all__ = ["store_fixture", "valkey_fixture"]

@@ -119,8 +119,10 @@ class Axis:
                     return place_ns + wrap_ns
         return place_ns
 
-    def advance(self, place_ns: int | None) -> int:
+    def advance(self, place_ns: int | None, *, may_join: bool = False) -> int:
         """Move on to a packet that says it stands at `place_ns`; where it is taken to stand.
+
+        may_join: packets with the same stamp are parts of one picture (its headers, its slices) and stay together.
 
         A missing place is the expected one. So is one that repeats or steps back a little, as long as the next ones
         catch up: cameras stamp packets in pairs, and audio by the clock of the thread that sent it.
@@ -130,6 +132,8 @@ class Axis:
             return self.last_ns
         if place_ns is None:
             place_ns = self.expected_ns
+        elif may_join and place_ns == self.last_ns:
+            return place_ns
         elif place_ns <= self.last_ns:
             self._behind += 1
             if self._behind > _BEHIND:

@@ -134,7 +134,7 @@ class Timeline:
         trusted = self._is_plausible(track, stamp)
         if self._has_jumped(track):
             return self._begin_again(stamp)
-        place_ns = track.axis.advance(self._read(track, stamp) if trusted else None)
+        place_ns = track.axis.advance(self._read(track, stamp) if trusted else None, may_join=stamp.delayed)
         if trusted:
             self._observe(track, stamp, place_ns)
         offset_ns = self._follow(track, stamp.arrived_ns)
@@ -205,7 +205,7 @@ class Timeline:
             track.settled_ns = None
         place_ns = None
         if written_ns is not None or track.axis.last_ns is not None:
-            place_ns = track.axis.advance(written_ns)
+            place_ns = track.axis.advance(written_ns, may_join=stamp.delayed)
             self._observe(track, stamp, place_ns)
         self._waiting.append(_Waiting(stamp, place_ns))
         least_ns = track.delay.least_ns(now_ns)
