@@ -128,7 +128,7 @@ class Dispatcher:
             await asyncio.sleep(0.05)
             return
         finished_ns = self._clock.now_ns()
-        self._scheduler.completed(batch, finished_ns - started_ns)
+        self._scheduler.completed(batch, finished_ns - started_ns, finished_ns)
         self.busy_ns += finished_ns - started_ns
         for window, scores in zip(batch.windows, results, strict=True):
             self._settle(Answer(window, "ok", None, scores, started_ns, finished_ns))

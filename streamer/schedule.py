@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 
 from streamer.media import Window
 
-_QUANTILE = 0.99
+_HIGH, _MIDDLE = 0.99, 0.5
 _REMEMBERED = 128
+_FORGOTTEN_NS = 10_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,38 +29,55 @@ class SchedulePolicy:
 
 
 @dataclass(slots=True)
+class _Durations:
+    """What batches of one size took of late: (end, duration) in nanoseconds, and the durations sorted."""
+
+    times: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+    ordered: list[int] = field(default_factory=list)
+
+    def record(self, duration_ns: int, now_ns: int) -> None:
+        self.times.append((now_ns, duration_ns))
+        self.ordered = sorted(duration for _, duration in self.times)
+
+    def forget(self, now_ns: int) -> None:
+        # The newest stays however old it is: it is still the best that is known of its size.
+        if len(self.times) > 1 and now_ns - self.times[0][0] > _FORGOTTEN_NS:
+            while len(self.times) > 1 and now_ns - self.times[0][0] > _FORGOTTEN_NS:
+                self.times.popleft()
+            self.ordered = sorted(duration for _, duration in self.times)
+
+    def quantile(self, quantile: float) -> int:
+        return self.ordered[min(len(self.ordered) - 1, math.ceil(quantile * len(self.ordered)) - 1)]
+
+
+@dataclass(slots=True)
 class BatchTimes:
-    """Durations of recent batches by size, in powers of two; asked for a high quantile, because a mean is late half
-    the time."""
+    """Durations of recent batches by size, in powers of two; asked for a high quantile, because a mean is late half the
+    time. What is older than 10 s says nothing of now and is forgotten."""
 
     first_ns: int
-    _recent: dict[int, deque[int]] = field(default_factory=dict)
+    _recent: dict[int, _Durations] = field(default_factory=dict)
 
-    def record(self, units: int, duration_ns: int) -> None:
-        """A batch of `units` encodings took `duration_ns`."""
-        self._recent.setdefault(_bucket(units), deque(maxlen=_REMEMBERED)).append(duration_ns)
+    def record(self, units: int, duration_ns: int, now_ns: int) -> None:
+        """A batch of `units` encodings took `duration_ns` and ended at `now_ns`."""
+        self._recent.setdefault(_bucket(units), _Durations()).record(duration_ns, now_ns)
 
-    def expect(self, units: int) -> int:
-        """Nanoseconds that a batch of `units` encodings stays under in 99 of 100 cases, as far as seen.
+    def expect(self, units: int, now_ns: int, quantile: float = _HIGH) -> int:
+        """Nanoseconds that a batch of `units` encodings stays under in `quantile` of all cases, as far as seen.
 
         A size never seen is taken from the nearest size, scaled up but never down: small batches have a floor.
         """
-        bucket = _bucket(units)
-        if bucket in self._recent:
-            return _quantile(self._recent[bucket])
         if not self._recent:
             return self.first_ns
-        nearest = min(self._recent, key=lambda seen: abs(seen - bucket))
-        return int(_quantile(self._recent[nearest]) * max(1.0, 2.0 ** (bucket - nearest)))
+        bucket = _bucket(units)
+        nearest = min(self._recent, key=lambda size: abs(size - bucket))
+        durations = self._recent[nearest]
+        durations.forget(now_ns)
+        return int(durations.quantile(quantile) * max(1.0, 2.0 ** (bucket - nearest)))
 
 
 def _bucket(units: int) -> int:
     return max(0, math.ceil(math.log2(max(1, units))))
-
-
-def _quantile(values: deque[int]) -> int:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, math.ceil(_QUANTILE * len(ordered)) - 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +119,13 @@ class Scheduler:
         self._order += 1
 
     def next_batch(self, now_ns: int) -> tuple[Batch | None, list[Window]]:
-        """The batch to start at `now_ns`, and the windows that can't make it any more, which the caller sheds."""
+        """The batch to start at `now_ns`, and the windows that can't make it any more, which the caller sheds.
+
+        Where by the high quantile none can make it any more, the one with the most time left is tried all the same, if
+        it can by the middle one: an engine that stands idle learns of no better times, and would shed for ever after
+        one
+        slow batch. (A result that comes too late is thrown away by the caller's guard.)
+        """
         missed: list[Window] = []
         while self._heap and not self._makes_it([self._heap[0][2]], now_ns):
             missed.append(heapq.heappop(self._heap)[2])
@@ -111,11 +135,13 @@ class Scheduler:
             if not self._makes_it([*chosen, candidate], now_ns):
                 break
             chosen.append(heapq.heappop(self._heap)[2])
+        if not chosen and missed and self._makes_it(missed[-1:], now_ns, _MIDDLE):
+            chosen.append(missed.pop())
         return (self._started(chosen) if chosen else None), missed
 
-    def _makes_it(self, windows: list[Window], now_ns: int) -> bool:
+    def _makes_it(self, windows: list[Window], now_ns: int, quantile: float = _HIGH) -> bool:
         # Earliest first: the first window's deadline is the batch's.
-        cost_ns = self._times.expect(self._units(windows)) + self._publish_ns
+        cost_ns = self._times.expect(self._units(windows), now_ns, quantile) + self._publish_ns
         return now_ns + cost_ns <= windows[0].deadline_ns
 
     def _units(self, windows: list[Window]) -> int:
@@ -133,9 +159,9 @@ class Scheduler:
             self._encoded[window.stream] = _newest(window, *self._encoded.get(window.stream, (-1, -1)))
         return Batch(tuple(windows), units)
 
-    def completed(self, batch: Batch, duration_ns: int) -> None:
-        """Learn from a batch that ran for `duration_ns`."""
-        self._times.record(batch.units, duration_ns)
+    def completed(self, batch: Batch, duration_ns: int, now_ns: int) -> None:
+        """Learn from a batch that ran for `duration_ns` until `now_ns`."""
+        self._times.record(batch.units, duration_ns, now_ns)
 
     def forget(self, stream: str) -> list[Window]:
         """Remove a stream with all it has waiting; returns what waited, for the caller to answer."""

@@ -147,7 +147,7 @@ class Service:
         engine = await asyncio.to_thread(load, options.device, options.weights, 1, progress)
         scheduler = Scheduler(SchedulePolicy(max_windows=_MAX_WINDOWS))
         for units, duration_ns in await asyncio.to_thread(engine.warm_up, _MAX_WINDOWS):
-            scheduler.times.record(units, duration_ns)
+            scheduler.times.record(units, duration_ns, self._clock.now_ns())
         await stack.enter_async_context(publisher)
         stack.push_async_callback(publisher.drain, _DRAIN_S)
         dispatcher = Dispatcher(
@@ -189,11 +189,15 @@ class Service:
 
     async def _begin_streams(self) -> None:
         """Take in what the configuration names; one that can't be used is told and leaves the others alone."""
-        # All at once: a store that is away makes each of them wait.
-        await asyncio.gather(*(self._begin_stream(name, entry) for name, entry in self.config.streams.items()))
+        streams = self.config.streams
+        apart_s = min(_START_APART_S, _START_WITHIN_S / max(1, len(streams)))
+        # Each by itself: where the store is away, each of them waits for it a while.
+        begins = (self._begin_stream(name, entry, i * apart_s) for i, (name, entry) in enumerate(streams.items()))
+        await asyncio.gather(*begins)
 
-    async def _begin_stream(self, name: str, entry: StreamConfig) -> None:
+    async def _begin_stream(self, name: str, entry: StreamConfig, after_s: float) -> None:
         assert self._registry is not None
+        await asyncio.sleep(after_s)
         try:
             await self._registry.put(name, entry)
         except UserError as error:

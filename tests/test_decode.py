@@ -1,4 +1,4 @@
-"""Decoding: which pictures are sampled, what is left undecoded for it, and that the pictures are the same."""
+"""Decoding: what is left undecoded between samples, and that the samples are the same."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from streamer.decode import AudioDecoder, DecodeOptions, Grid, PictureConverter, VideoDecoder
-from streamer.media import AudioChunk, Frame, SourceStats
+from streamer.decode import DecodeOptions, PictureConverter, VideoDecoder
+from streamer.media import Frame, SourceStats
 from tests import media_factory as factory
 from tests.media_factory import Spec
 
@@ -64,68 +62,6 @@ def with_b_frames(path: Path, seconds: float = 6.0, gop: int = 50) -> Path:
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
     return path
-
-
-# -- the grid ----------------------------------------------------------------------------------------------------------
-
-
-@given(
-    interval_ms=st.integers(10, 400),
-    frames_per_second=st.sampled_from([1, 2, 4]),
-    gop=st.integers(1, 120),
-    jitter=st.integers(0, 8),
-)
-def test_samples_keep_their_distance(interval_ms: int, frames_per_second: int, gop: int, jitter: int) -> None:
-    """However pictures and key frames fall, samples are a period apart to within an eighth and a picture."""
-    grid, period_ns = Grid(frames_per_second), S // frames_per_second
-    taken = []
-    for index in range(600):
-        media_ns = index * interval_ms * MS + (index * 7919 % (jitter + 1)) * MS
-        is_key = gop * interval_ms * MS >= period_ns // 2 and index % gop == 0
-        if grid.is_due(media_ns, is_key, min(interval_ms * MS // 2, grid.reach_ns)):
-            grid.take(media_ns, is_key, None)
-            taken.append(media_ns)
-    slack_ns = period_ns // 8 + (interval_ms + jitter) * MS
-    steps = [b - a for a, b in pairwise(taken)]
-    assert all(step >= period_ns - slack_ns for step in steps)
-    if interval_ms * MS < period_ns:
-        assert all(step <= period_ns + slack_ns for step in steps)
-    else:
-        assert len(taken) == 600
-
-
-def test_the_grid_comes_into_step_with_key_frames() -> None:
-    """Key frames a whole number of periods apart end up being samples, by steps of at most an eighth of a period."""
-    grid = Grid(2)
-    grid.restart(0)
-    keys = [310 * MS + second * S for second in range(20)]
-    taken = []
-    for index in range(20 * 50):
-        media_ns = index * 20 * MS + 10 * MS
-        is_key = media_ns in keys
-        if grid.is_due(media_ns, is_key, 10 * MS):
-            following = next((key for key in keys if key > media_ns), None)
-            grid.take(media_ns, is_key, following)
-            taken.append(media_ns)
-    assert set(keys[4:]) <= set(taken)
-    assert all(abs(b - a - 500 * MS) <= 83 * MS for a, b in pairwise(taken))
-
-
-def test_a_gap_does_not_bring_a_volley_of_samples() -> None:
-    """After a hole the next sample is a period after the first picture behind it."""
-    grid = Grid(2)
-    grid.restart(0)
-    taken = [ms for ms in [*range(0, 1000, 40), *range(5000, 7000, 40)] if _take(grid, ms)]
-    assert taken[:2] == [0, 480] or taken[:2] == [0, 520]
-    behind = [ms for ms in taken if ms >= 5000]
-    assert all(abs(b - a - 500) <= 40 for a, b in pairwise(behind))
-
-
-def _take(grid: Grid, ms: int) -> bool:
-    due = grid.is_due(ms * MS, False, 20 * MS)
-    if due:
-        grid.take(ms * MS, False, None)
-    return due
 
 
 # -- pictures ----------------------------------------------------------------------------------------------------------
@@ -259,59 +195,3 @@ def test_crop_keeps_shape_and_squash_keeps_everything(width: int, height: int) -
     if width == 640:
         assert abs(squashed.mean() - 255 / 4) < 8
         assert cropped[:, 16:].max() < 40
-
-
-# -- sound -------------------------------------------------------------------------------------------------------------
-
-
-def hear(path: Path, shift_ns: Callable[[int], int] = lambda _: 0) -> list[AudioChunk]:
-    """The chunks of a file's sound; packet `number` is moved by `shift_ns(number)`."""
-    with av.open(str(path)) as container:
-        stream = container.streams.audio[0]
-        decoder = AudioDecoder(stream, 16_000, SourceStats())
-        base = stream.time_base
-        assert base is not None
-        chunks = []
-        for number, packet in enumerate(container.demux(stream)):
-            if packet.size:
-                assert packet.pts is not None
-                chunks += decoder.feed(packet, int(packet.pts * base * S) + shift_ns(number), 0)
-        return chunks + decoder.flush(0)
-
-
-def test_sound_comes_in_chunks_of_a_tenth_second_without_seams(clips: Clips) -> None:
-    """Chunks of about 100 ms follow each other to the sample, and the tone runs through them."""
-    chunks = hear(clips("tone.mkv", Spec(seconds=3.0, video=None)))
-    assert all(90 * MS <= len(chunk.samples) * S // 16_000 <= 130 * MS for chunk in chunks[1:-2])
-    samples = np.concatenate([chunk.samples for chunk in chunks]).astype(np.float64)[4_000:40_000]
-    # A sine obeys x[n+1] = 2 cos(w) x[n] - x[n-1]: a seam or a lost sample breaks it.
-    rest = samples[2:] + samples[:-2] - 2 * np.cos(2 * np.pi * 440 / 16_000) * samples[1:-1]
-    assert np.abs(rest).max() < 0.02
-
-
-def test_a_gap_in_the_stamps_stays_a_gap(clips: Clips) -> None:
-    """A second missing in the middle is missing in the chunks' media time, and nothing is stretched over it."""
-    chunks = hear(clips("tone.mkv", Spec(seconds=3.0, video=None)), lambda number: S if number >= 60 else 0)
-    steps = [b.media_ns - a.media_ns - len(a.samples) * S // 16_000 for a, b in pairwise(chunks)]
-    gaps = [step for step in steps if step > 50 * MS]
-    assert len(gaps) == 1 and abs(gaps[0] - S) < 30 * MS
-
-
-def test_jitter_of_the_stamps_makes_no_gaps(clips: Clips) -> None:
-    """Stamps that tremble by a few milliseconds do not tear the sound."""
-    chunks = hear(clips("tone.mkv", Spec(seconds=3.0, video=None)), lambda number: (number % 3) * 3 * MS)
-    assert all(len(chunk.samples) >= 1400 for chunk in chunks[1:-2])
-
-
-def test_sound_before_an_epoch_is_cut_off_to_the_sample(clips: Clips) -> None:
-    """After a restart at 1.2345 s the first chunk begins there."""
-    with av.open(str(clips("tone.mkv", Spec(seconds=3.0, video=None)))) as container:
-        stream = container.streams.audio[0]
-        decoder = AudioDecoder(stream, 16_000, SourceStats())
-        decoder.restart(1_234_500_000)
-        chunks = []
-        for packet in container.demux(stream):
-            if packet.size:
-                assert packet.pts is not None and stream.time_base is not None
-                chunks += decoder.feed(packet, int(packet.pts * stream.time_base * S), 0)
-    assert abs(chunks[0].media_ns - 1_234_500_000) < 100_000

@@ -40,7 +40,7 @@ def test_a_batch_is_no_larger_than_its_earliest_deadline_allows() -> None:
     """When eight encodings would be late but two are not, the batch holds one window."""
     target = scheduler(max_windows=8)
     for size, cost in ((1, 10), (2, 20), (4, 40), (8, 80)):
-        target.times.record(size, cost * MS)
+        target.times.record(size, cost * MS, 0)
     for index, name in enumerate("abcd"):
         target.submit(window(name, end_ns=S + index, pictures=(0,), patches=(0,)))
     batch, missed = target.next_batch(2 * S - 30 * MS)
@@ -76,13 +76,47 @@ def test_forgotten_stream_returns_what_waited() -> None:
 def test_batch_times_answer_with_a_high_quantile() -> None:
     """One slow batch among a hundred is expected again; sizes never seen scale up from the nearest and never down."""
     times = BatchTimes(first_ns=99 * MS)
-    assert times.expect(4) == 99 * MS
+    assert times.expect(4, 0) == 99 * MS
     for _ in range(60):
-        times.record(4, 10 * MS)
-    times.record(4, 35 * MS)
-    assert times.expect(3) == 35 * MS
-    assert times.expect(8) == 70 * MS
-    assert times.expect(1) == 35 * MS
+        times.record(4, 10 * MS, 0)
+    times.record(4, 35 * MS, 0)
+    assert times.expect(3, 0) == 35 * MS and times.expect(3, 0, 0.5) == 10 * MS
+    assert times.expect(8, 0) == 70 * MS
+    assert times.expect(1, 0) == 35 * MS
+
+
+def test_a_slow_batch_is_forgotten_after_ten_seconds() -> None:
+    """What was measured long ago says nothing of now, but the last measurement of a size is never lost."""
+    times = BatchTimes(first_ns=99 * MS)
+    times.record(4, 400 * MS, 0)
+    times.record(4, 20 * MS, 5 * S)
+    assert times.expect(4, 9 * S) == 400 * MS
+    assert times.expect(4, 11 * S) == 20 * MS
+    assert times.expect(4, 99 * S) == 20 * MS
+
+
+def test_one_slow_batch_does_not_shed_for_ever() -> None:
+    """After a batch that took longer than any window has left, windows are tried again and the queue recovers."""
+    target = scheduler()
+    target.times.record(1, 10 * MS, 0)
+    target.times.record(1, 900 * MS, 0)
+    outcomes = []
+    for seq in range(6):
+        now_ns = S + seq * 500 * MS
+        # Each window has 600 ms left: less than the slow batch took, far more than the usual one.
+        target.submit(window("a", seq, end_ns=now_ns - 400 * MS, pictures=(seq,)))
+        target.submit(window("b", seq, end_ns=now_ns - 400 * MS + 1, pictures=(seq,)))
+        batch, missed = target.next_batch(now_ns)
+        outcomes.append(batch is not None)
+        if batch is not None:
+            target.completed(batch, 10 * MS, now_ns)
+        assert len(missed) <= 1
+    assert all(outcomes)
+    later_ns = 20 * S
+    target.submit(window("a", 9, end_ns=later_ns - 400 * MS))
+    target.submit(window("b", 9, end_ns=later_ns - 400 * MS))
+    batch, missed = target.next_batch(later_ns)
+    assert batch is not None and len(batch.windows) == 2 and missed == []
 
 
 @given(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from streamer.decode import AudioDecoder, DecodeOptions, VideoDecoder
+from streamer.decode import DecodeOptions, VideoDecoder
 from streamer.media import Progress, SourceEvent, SourceStats
 from streamer.sources.faults import SourceFault
 from streamer.sources.inputs import Packet, Tracks
+from streamer.sources.sound import AudioDecoder
 
 _PROGRESS_NS = 50_000_000
 # So many packets refused in a row mean that a decoder is stuck or the track is none.

@@ -8,7 +8,6 @@ import json
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,9 +15,8 @@ import pytest_asyncio
 
 from tests.cameras import GstCamera, ToolkitCamera, live_mount
 from tests.conftest import eventually
-from tests.e2e.running import Running, service
 from tests.e2e.tap import KeyframeTap
-from tests.e2e.watching import Follower, added, following, keeps_the_promise
+from tests.e2e.watching import Follower, Site, added, keeps_the_promise, running_site, unnoticed
 from tests.proxy import Proxy
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -27,38 +25,17 @@ StartToolkit = Callable[[Path], ToolkitCamera]
 StartGst = Callable[..., GstCamera]
 
 
-@dataclass
-class Site:
-    """A running service that has one healthy stream, `steady`, and a subscriber to everything."""
-
-    running: Running
-    follower: Follower
-    clip: Path
-
-    async def stream(self, name: str) -> dict[str, object]:
-        return dict(await self.running.get(f"/v1/streams/{name}"))
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def site(looping_clip: Path) -> AsyncIterator[Site]:
-    with ToolkitCamera(looping_clip) as camera:
-        async with service("--source", f"steady={camera.url}") as running, following(running) as follower:
-            await follower.until_segments("steady", 4)
-            yield Site(running, follower, looping_clip)
+    async with running_site(looping_clip) as site:
+        yield site
 
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")
 async def the_neighbour_never_notices(site: Site) -> AsyncIterator[None]:
     """While a test has its way with other streams, `steady` gets every segment in time and with its labels."""
-    first = len(site.follower.messages)
-    yield
-    now = len(site.follower.messages)
-    await site.follower.until_segments("steady", 1, since=now)
-    segments = site.follower.segments("steady", first)
-    assert not site.follower.turns("steady", first)
-    assert [s["seq"] for s in segments] == list(range(segments[0]["seq"], segments[0]["seq"] + len(segments)))
-    assert [s for s in segments if s["status"] != "ok"] == []
-    assert all(s["latency_ms"]["total"] <= s["bound_ms"] for s in segments)
+    async with unnoticed(site):
+        yield
 
 
 async def test_a_frozen_connection(site: Site, toolkit_camera: StartToolkit) -> None:

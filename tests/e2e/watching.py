@@ -7,10 +7,12 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from tests.cameras import ToolkitCamera
 from tests.conftest import eventually
-from tests.e2e.running import Running
+from tests.e2e.running import Running, service
 
 Message = dict[str, Any]
 
@@ -72,6 +74,43 @@ async def added(running: Running, name: str, source: str, **entry: object) -> As
         yield
     finally:
         await running.call("DELETE", f"/v1/streams/{name}")
+
+
+@dataclass
+class Site:
+    """A running service that has one healthy stream, `steady`, and a subscriber to everything."""
+
+    running: Running
+    follower: Follower
+    clip: Path
+
+    async def stream(self, name: str) -> dict[str, object]:
+        """What the service says of a stream."""
+        return dict(await self.running.get(f"/v1/streams/{name}"))
+
+
+@asynccontextmanager
+async def running_site(clip: Path) -> AsyncIterator[Site]:
+    """A service whose `steady` stream plays `clip` and is under way."""
+    with ToolkitCamera(clip) as camera:
+        async with service("--source", f"steady={camera.url}") as running, following(running) as follower:
+            await follower.until_segments("steady", 4)
+            yield Site(running, follower, clip)
+
+
+@asynccontextmanager
+async def unnoticed(site: Site) -> AsyncIterator[None]:
+    """Whatever is done in the block, `steady` gets every segment of it with labels, in time, and so does a subscriber."""
+    first = len(site.follower.messages)
+    yield
+    now = len(site.follower.messages)
+    await site.follower.until_segments("steady", 1, since=now)
+    segments = site.follower.segments("steady", first)
+    assert not site.follower.turns("steady", first)
+    assert [s["seq"] for s in segments] == list(range(segments[0]["seq"], segments[0]["seq"] + len(segments)))
+    assert [s for s in segments if s["status"] != "ok"] == []
+    assert all(s["latency_ms"]["total"] <= s["bound_ms"] for s in segments)
+    assert not [m for m in site.follower.messages[first:] if m["type"] == "gap"]
 
 
 def keeps_the_promise(messages: list[Message], stream: str) -> None:

@@ -92,7 +92,7 @@ class Recorder:
 
 
 def flash_to_beep_s(frames: list[Frame], chunks: list[AudioChunk]) -> list[float]:
-    """How long after each flash its beep comes, by the media time of pictures and samples; flashes without one are left out."""
+    """How long after each flash its beep comes, by media time; flashes without a beep are left out."""
     bright = [(frame.media_ns / S, frame.rgb.mean() > 128) for frame in frames]
     flashes = [time_s for (_, before), (time_s, now) in pairwise([(0.0, True), *bright]) if now and not before]
     loud: list[float] = []

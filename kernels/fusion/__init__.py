@@ -1,0 +1,5 @@
+"""Attention over the tokens of three modalities, split by modality: what was seen, heard and said becomes labels.
+
+`naive` is the definition. `absorbed` is its arithmetic after the constants are multiplied out, in plain torch. `fused` is
+that in Triton. `op` registers it with torch. README.md beside them has the maths, and the operations and bytes counted.
+"""
