@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -36,8 +37,8 @@ class _Group(click.Group):
         except KeyboardInterrupt:
             ctx.exit(130)
         except BrokenPipeError:
-            # The reader of our output has gone (`| head`): nobody is left to tell.
-            sys.stderr.close()
+            # The reader of our output has gone (`| head`), and has what it wanted; what is still buffered goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
         except StreamerError as error:
             if debug:

@@ -32,8 +32,9 @@ _PENDING_PACKETS = 600
 _PENDING_BYTES = 32 * 1024 * 1024
 # A stream of which so many packets went by without a key frame is decoded from where it is (intra refresh has none).
 _KEYLESS_PACKETS = 300
-# Pictures are held back undecoded while decoding all that wait would take no longer than this.
-_CATCH_UP_NS = 120_000_000
+# Pictures wait while decoding them would take no longer than this: a key frame may make them needless, and in one go
+# they cost a third less, because caches stay warm.
+_CATCH_UP_NS = 60_000_000
 
 Fit = Literal["squash", "crop"]
 
@@ -217,12 +218,9 @@ class VideoDecoder:
             return True
         if self._grid.is_due(media_ns, self._pending[-1].is_key and self._gops.are_rare(self._grid), self._slack_ns):
             return not self._expects_key(media_ns, due_ns)
-        if len(self._pending) * self._cost_ns > _CATCH_UP_NS:
-            return True
-        # Held back while a key frame may come before the sample; decoded as they come where it surely comes after it.
-        key_ns = self._gops.next_ns
-        is_predicted = key_ns is not None and key_ns >= media_ns and self._gops.are_rare(self._grid)
-        return is_predicted and not self._expects_key(media_ns, due_ns)
+        if self._expects_key(media_ns, due_ns):
+            return False
+        return len(self._pending) * self._cost_ns > _CATCH_UP_NS
 
     def _expects_key(self, media_ns: int, due_ns: int) -> bool:
         """Whether a key frame should come soon enough after `media_ns` to be the sample that is due."""

@@ -8,6 +8,7 @@ from the torch modules in `models`.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,8 +17,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
+
+# Its wheels report to their maker over the network unless told not to before they are loaded; nothing leaves this
+# process.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import onnxruntime
 
 from models import checkpoint as checkpoints
 from models import export, weights

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ import rich.console
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from streamer.config import mask_text
 from streamer.errors import MediaError, StreamerError
 from streamer.lines import answer
 from streamer.messages import Segment, encode
@@ -28,14 +28,26 @@ def offline_line(segment: Segment) -> Text:
     return Text.assemble((f"{segment.end[11:-3]}  ", "dim"), answer(msgspec.to_builtins(segment)))
 
 
+class _Output(rich.console.Console):
+    """Leaves a reader that has gone to whoever called, instead of ending the program on the spot."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 class Console:
     """Standard output for what was asked for, standard error for how it goes."""
 
     def __init__(self) -> None:
-        self.out = rich.console.Console(highlight=False, soft_wrap=True)
-        self.err = rich.console.Console(stderr=True, highlight=False, soft_wrap=True)
+        self.out = _Output(highlight=False, soft_wrap=True)
+        self.err = _Output(stderr=True, highlight=False, soft_wrap=True)
         self._bars: Progress | None = None
-        self._tasks: dict[str, TaskID] = {}
+        self._tasks: dict[str, TaskID | None] = {}
+
+    @property
+    def lines(self) -> rich.console.Console:
+        """Where to print while a bar moves: on a terminal that shows both, the bar's own way puts lines above it."""
+        return self.err if self.out.is_terminal and self.err.is_terminal else self.out
 
     def service_started(self, addresses: Addresses) -> None:
         """Tell where the page and the websocket are."""
@@ -47,21 +59,32 @@ class Console:
             self.err.print(Text.assemble(("warning    ", "yellow"), warning))
 
     def fetching(self, name: str, done: int, total: int) -> None:
-        """Show a download's progress: `done` of `total` bytes of `name`; the bar appears with the first call."""
+        """Show a download's progress: `done` of `total` bytes of `name`; nothing of what is here already. Where nobody
+        watches, a line at its beginning stands for the bar."""
+        if name not in self._tasks:
+            if total and done >= total:
+                return
+            self._tasks[name] = self._add_bar(name, total)
+        task = self._tasks[name]
+        if self._bars is not None and task is not None:
+            self._bars.update(task, completed=done, total=total or None)
+
+    def _add_bar(self, name: str, total: int) -> TaskID | None:
+        if not self.err.is_terminal:
+            self.err.print(f"fetching {name}" + (f" ({total / 1e6:.1f} MB)" if total else ""))
+            return None
         if self._bars is None:
             columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn())
             self._bars = Progress(*columns, console=self.err, transient=True)
             self._bars.start()
-        if name not in self._tasks:
-            self._tasks[name] = self._bars.add_task(name)
-        self._bars.update(self._tasks[name], completed=done, total=total or None)
+        return self._bars.add_task(name)
 
     def fetched(self) -> None:
         """Remove the progress bars: a live display costs CPU for as long as it is there."""
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
-            self._tasks.clear()
+        self._tasks.clear()
 
 
 def label_files(media: tuple[str, ...], as_json: bool, weights: Path | None) -> None:
@@ -82,7 +105,7 @@ def label_files(media: tuple[str, ...], as_json: bool, weights: Path | None) -> 
         except StreamerError as error:
             failures.append(error)
             if len(media) > 1:
-                console.err.print(Text.assemble(("streamer: ", "red"), str(error)))
+                console.err.print(Text.assemble(("streamer: ", "red"), mask_text(str(error))))
     if failures:
         if len(media) == 1:
             raise failures[0]
@@ -99,6 +122,8 @@ def _label_file(path: str, engine: Engine, console: Console, as_json: bool, *, s
     from streamer.sources.replay import media_duration_ns, read_file
 
     geometry, rate = engine.geometry, engine.geometry.frame_rates[0]
+    # A file's name may be no Unicode; what is written must be.
+    name = path.encode("utf-8", "replace").decode()
     duration_ns = media_duration_ns(path)
     columns = (
         SpinnerColumn(),
@@ -107,15 +132,13 @@ def _label_file(path: str, engine: Engine, console: Console, as_json: bool, *, s
         TextColumn("{task.percentage:>3.0f}%"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console.err, transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task(Path(path).name, total=duration_ns)
+    with Progress(*columns, console=console.err, transient=True, disable=not console.err.is_terminal) as progress:
+        task = progress.add_task(Path(name).name, total=duration_ns)
         if several and not as_json:
-            console.out.print(Text(path, "bold"))
-        for item in label(path, lambda: read_file(path, geometry, rate), engine):
-            if as_json:
-                click.echo(encode(item.segment))
-            else:
-                console.out.print(offline_line(item.segment))
+            console.lines.print(Text(name, "bold"))
+        for item in label(name, lambda: read_file(path, geometry, rate), engine):
+            line = Text(encode(item.segment).decode()) if as_json else offline_line(item.segment)
+            console.lines.print(line)
             progress.update(task, completed=item.end_ns)
 
 

@@ -14,6 +14,9 @@ import pytest
 from tests.cameras import GstCamera, Mount, ToolkitCamera
 from tests.media_factory import Spec, loopable, make
 
+# Some tests load the runtime themselves, and its wheels would report to their maker.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 Found = TypeVar("Found")
 _POLL_S = 0.01
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from models import weights
 from streamer import engine as engines
 from streamer.errors import UserError
 from streamer.media import Coverage, Patch, Picture, Scores, Window
@@ -122,3 +127,18 @@ def test_a_device_that_is_not_served_is_refused_by_name() -> None:
     """`--device cuda:0` says in one line what to do instead."""
     with pytest.raises(UserError, match=r"cuda:0.*--device cpu"):
         engines.load("cuda:0", None)
+
+
+def test_the_runtime_reports_nothing_to_its_maker(tmp_path: Path) -> None:
+    """A process that loads the engine and computes leaves no trace of the runtime's telemetry (a device id, a
+    queue)."""
+    code = "from streamer import engine; engine.load('cpu', None).warm_up(1)"
+    env = {
+        **os.environ,
+        "STREAMER_CACHE": str(weights.cache_dir()),
+        "XDG_CACHE_HOME": str(tmp_path),
+        "HOME": str(tmp_path),
+    }
+    env.pop("ORT_DISABLE_TELEMETRY", None)
+    subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=120)
+    assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in str(path)]

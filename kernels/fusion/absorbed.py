@@ -61,7 +61,7 @@ def absorb(w: Weights, dtype: torch.dtype | None = None) -> Absorbed:
     )
     return Absorbed(
         table=(modality.unsqueeze(1) + time).to(dtype),
-        probes=(torch.einsum("lhe,hed->lhd", query, key) * gain / math.sqrt(query.shape[-1])).to(dtype),
+        probes=(torch.einsum("lhe,hed->lhd", query, key) * gain / math.sqrt(query.shape[-1])).to(dtype).contiguous(),
         value=(value * gain).to(dtype),
         value_bias=value_bias + value @ shift,
         out=out.to(dtype),

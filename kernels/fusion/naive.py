@@ -22,7 +22,7 @@ def fuse(tokens: Tokens, w: Weights, k: int) -> Fused:
     score = torch.einsum("lhe,hed,nd->nlh", w.query, w.key, x) / math.sqrt(w.query.shape[-1])
     # Softmax statistics of each segment: maximum, sum, weighted value. The last row is nobody's.
     lowest = torch.full((segments + 1, *score.shape[1:]), -torch.inf).to(score)
-    maximum = lowest.index_reduce(0, owner, score.detach(), "amax")
+    maximum = lowest.scatter_reduce(0, owner[:, None, None].expand_as(score), score.detach(), "amax")
     each = torch.exp(score - maximum[owner])
     total = torch.zeros_like(maximum).index_add(0, owner, each)
     weighted = torch.zeros(*total.shape, value.shape[-1]).to(total)

@@ -100,7 +100,7 @@ async def running_site(clip: Path) -> AsyncIterator[Site]:
 
 @asynccontextmanager
 async def unnoticed(site: Site) -> AsyncIterator[None]:
-    """Whatever is done in the block, `steady` gets every segment of it with labels, in time, and so does a subscriber."""
+    """Whatever is done in the block, `steady` gets all its segments with labels in time, and so does a subscriber."""
     first = len(site.follower.messages)
     yield
     now = len(site.follower.messages)
