@@ -56,8 +56,7 @@ def absorb(w: Weights, dtype: torch.dtype | None = None) -> Absorbed:
         for part in (w.modality, w.time, w.gain, w.shift, w.query, w.key, w.value, w.value_bias, w.out, w.prior)
     )
     up_gain, up_shift, up, up_bias, down, down_bias, head, head_bias = (
-        part.to(inner)
-        for part in (w.up_gain, w.up_shift, w.up, w.up_bias, w.down, w.down_bias, w.head, w.head_bias)
+        part.to(inner) for part in (w.up_gain, w.up_shift, w.up, w.up_bias, w.down, w.down_bias, w.head, w.head_bias)
     )
     return Absorbed(
         table=(modality.unsqueeze(1) + time).to(dtype),
@@ -103,7 +102,9 @@ def pool(tokens: Tokens, a: Absorbed, longest: int) -> Pooled:
     mean = torch.einsum("stlh,std->slhd", attention, x)
     value = torch.einsum("slhd,hed->slhe", mean, a.value.to(inner)) + a.value_bias
     flat = torch.zeros(len(tokens.slot) + 1, *score.shape[2:], dtype=inner, device=x.device)
-    return Pooled(value, lse, flat.index_copy(0, torch.where(valid, index, len(flat) - 1).flatten(), score.flatten(0, 1))[:-1])
+    return Pooled(
+        value, lse, flat.index_copy(0, torch.where(valid, index, len(flat) - 1).flatten(), score.flatten(0, 1))[:-1]
+    )
 
 
 def tail(pooled: Pooled, a: Absorbed, shares: bool) -> tuple[Tensor, Tensor]:

@@ -13,23 +13,15 @@ Row r of a window in `_project` and `_lift` is the subset with bit mask r (8 row
 Loops over tokens are `while`, not `range`: Triton 3.6's interpreter refuses bounds read from memory under numpy 2.4, and
 a loop of one or two rounds has nothing to pipeline.
 
-Kernels are described (`Launch`) before they are run, so that the same descriptions are compiled ahead of time.
+`launch.py` sizes them and launches them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
-
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
-from triton.runtime.interpreter import InterpretedFunction
 
-from kernels.fusion.absorbed import Absorbed, PoolGradients, Pooled, TailGradients, inner_dtype, pooled_mean_gradient
-from kernels.fusion.tensors import EPSILON, MODALITIES, SUBSETS, Fused, Tokens
+from kernels.fusion.tensors import EPSILON
 
 _EPSILON = tl.constexpr(EPSILON)
 
@@ -52,34 +44,63 @@ def _narrow(x, kind: tl.constexpr, interpreted: tl.constexpr):
 
 
 @triton.jit
-def _embedded(
+def _piece(ring, table, row, place, valid, d0, width: tl.constexpr, d_block: tl.constexpr, inner: tl.constexpr):
+    """`d_block` columns of tokens with their embeddings added, `[T, d_block]`; zero beyond the width."""
+    d = d0 + tl.arange(0, d_block)
+    here = valid[:, None] & (d < width)[None, :]
+    x = tl.load(ring + row[:, None] * width + d[None, :], mask=here, other=0.0).to(inner)
+    return x + tl.load(table + place[:, None] * width + d[None, :], mask=here, other=0.0).to(inner)
+
+
+@triton.jit
+def _found(
     ring, slot, when, table, offset, t, end, first, segments,
     bins: tl.constexpr, width: tl.constexpr, d_block: tl.constexpr, several: tl.constexpr, inner: tl.constexpr,
 ):  # fmt: skip
-    """Tokens at positions `t` < `end` with embeddings added and normalised `[T, D]`, and their 1 / deviation `[T]`."""
-    d = tl.arange(0, d_block)
+    """Where tokens at positions `t` < `end` are: row of the ring, of the table; and their mean and 1 / deviation.
+
+    The variance is joined from those of the columns' blocks (Chan, Golub, LeVeque, "Updating formulae and a pairwise
+    algorithm for computing sample variances", 1979): one pass, and nothing cancels.
+    """
     valid = t < end
-    here = valid[:, None] & (d < width)[None, :]
     segment = tl.zeros_like(t) + first
     for j in tl.static_range(1, several + 1):
         segment += (t >= tl.load(offset + tl.minimum(first + j, segments))).to(tl.int32)
     place = (segment % 3) * bins + tl.load(when + t, mask=valid, other=0)
     row = tl.load(slot + t, mask=valid, other=0).to(tl.int64)
-    x = tl.load(ring + row[:, None] * width + d[None, :], mask=here, other=0.0).to(inner)
-    x += tl.load(table + place[:, None] * width + d[None, :], mask=here, other=0.0).to(inner)
-    x = tl.where(here, x - (tl.sum(x, axis=1) / width)[:, None], 0.0)
-    rstd = 1 / tl.sqrt(tl.sum(x * x, axis=1) / width + _EPSILON)
-    return x * rstd[:, None], rstd
+    mean = tl.zeros(t.shape, inner)
+    square = tl.zeros(t.shape, inner)
+    for d0 in range(0, width, d_block):
+        d = d0 + tl.arange(0, d_block)
+        x = _piece(ring, table, row, place, valid, d0, width, d_block, inner)
+        here = tl.minimum(d_block, width - d0).to(inner)
+        of_piece = tl.sum(x, axis=1) / here
+        x = tl.where((d < width)[None, :], x - of_piece[:, None], 0.0)
+        apart = of_piece - mean
+        mean += apart * (here / (d0 + here))
+        square += tl.sum(x * x, axis=1) + apart * apart * (here * d0 / (d0 + here))
+    return row, place, mean, 1 / tl.sqrt(square / width + _EPSILON)
+
+
+@triton.jit
+def _normal(
+    ring, table, row, place, valid, mean, rstd, d0,
+    width: tl.constexpr, d_block: tl.constexpr, inner: tl.constexpr, interpreted: tl.constexpr,
+):  # fmt: skip
+    """`d_block` columns of normalised tokens, in the tokens' dtype; zero beyond the width and beyond the tokens."""
+    here = valid[:, None] & (d0 + tl.arange(0, d_block) < width)[None, :]
+    x = (_piece(ring, table, row, place, valid, d0, width, d_block, inner) - mean[:, None]) * rstd[:, None]
+    return _narrow(tl.where(here, x, 0.0), ring.dtype.element_ty, interpreted)
 
 
 @triton.jit
 def _pool(
     ring, slot, when, offset, table, probes, value, value_bias, pooled, lse, score, segments,
     bins: tl.constexpr, width: tl.constexpr, d_block: tl.constexpr, latents: tl.constexpr, l_block: tl.constexpr,
-    heads: tl.constexpr, length: tl.constexpr, e_block: tl.constexpr, e_tile: tl.constexpr, several: tl.constexpr,
-    t_block: tl.constexpr, inner: tl.constexpr, interpreted: tl.constexpr,
+    heads: tl.constexpr, length: tl.constexpr, e_block: tl.constexpr, several: tl.constexpr, t_block: tl.constexpr,
+    inner: tl.constexpr, interpreted: tl.constexpr,
 ):  # fmt: skip
-    """One head of `several` segments."""
+    """One head of `several` segments. Nothing as wide as a token is held in registers, only `d_block` columns."""
     first = tl.program_id(0) * several
     head = tl.program_id(1)
     rows: tl.constexpr = several * l_block
@@ -91,46 +112,48 @@ def _pool(
     begin = tl.load(offset + segment, mask=live, other=0)
     end = tl.load(offset + segment + 1, mask=live, other=0)
     last = tl.load(offset + tl.minimum(first + several, segments))
-    start = tl.load(offset + first)
-    d = tl.arange(0, d_block)
+    d, e = tl.arange(0, d_block), tl.arange(0, e_block)
     highest = tl.full((rows,), float("-inf"), inner)
     total = tl.zeros((rows,), inner)
-    if last > start:
-        known = live[:, None] & (d < width)[None, :]
-        probe = tl.load(probes + group[:, None] * width + d[None, :], mask=known, other=0.0)
-        mean = tl.zeros((rows, d_block), inner)
-        t0 = start
-        while t0 < last:
-            t = t0 + tl.arange(0, t_block)
-            x, _ = _embedded(
-                ring, slot, when, table, offset, t, last, first, segments, bins, width, d_block, several, inner
-            )
-            x = _narrow(x, ring.dtype.element_ty, interpreted)
-            logit = _dot(probe, tl.trans(x), tl.zeros((rows, t_block), inner), interpreted)
-            mine = (t[None, :] >= begin[:, None]) & (t[None, :] < end[:, None])
-            tl.store(score + t[None, :] * groups + group[:, None], logit, mask=mine)
-            logit = tl.where(mine, logit, float("-inf"))
-            higher = tl.maximum(highest, tl.max(logit, axis=1))
-            finite = tl.where(higher == float("-inf"), 0.0, higher)  # -inf - -inf would be NaN
-            each = tl.exp(logit - finite[:, None])
-            keep = tl.exp(highest - finite)
-            total = total * keep + tl.sum(each, axis=1)
-            mean = _dot(_narrow(each, x.dtype, interpreted), x, mean * keep[:, None], interpreted)
-            highest = higher
-            t0 += t_block
-        present = total > 0
-        mean = _narrow(mean / tl.where(present, total, 1.0)[:, None], ring.dtype.element_ty, interpreted)
-        for e0 in tl.static_range(0, e_block, e_tile):
-            e = e0 + tl.arange(0, e_tile)
-            inside = (e < length)[None, :]
-            place = (head * length + e)[None, :] * width + d[:, None]
-            w = tl.load(value + place, mask=inside & (d < width)[:, None], other=0.0)
-            o = _dot(mean, w, tl.zeros((rows, e_tile), inner), interpreted)
-            o += tl.load(value_bias + head * length + e, mask=e < length, other=0.0)[None, :]
-            place = (segment * groups + group)[:, None] * length + e[None, :]
-            tl.store(pooled + place, _narrow(o, pooled.dtype.element_ty, interpreted), mask=present[:, None] & inside)
-    sum = tl.where(total > 0, highest + tl.log(tl.where(total > 0, total, 1.0)), float("-inf"))
-    tl.store(lse + segment * groups + group, sum, mask=live)
+    o = tl.zeros((rows, e_block), inner)
+    t0 = tl.load(offset + first)
+    while t0 < last:
+        t = t0 + tl.arange(0, t_block)
+        valid = t < last
+        at, place, mean, rstd = _found(
+            ring, slot, when, table, offset, t, last, first, segments, bins, width, d_block, several, inner
+        )
+        logit = tl.zeros((rows, t_block), inner)
+        for d0 in range(0, width, d_block):
+            x = _normal(ring, table, at, place, valid, mean, rstd, d0, width, d_block, inner, interpreted)
+            known = live[:, None] & (d0 + d < width)[None, :]
+            probe = tl.load(probes + group[:, None] * width + (d0 + d)[None, :], mask=known, other=0.0)
+            logit = _dot(probe, tl.trans(x), logit, interpreted)
+        mine = (t[None, :] >= begin[:, None]) & (t[None, :] < end[:, None])
+        tl.store(score + t[None, :] * groups + group[:, None], logit, mask=mine)
+        logit = tl.where(mine, logit, float("-inf"))
+        higher = tl.maximum(highest, tl.max(logit, axis=1))
+        finite = tl.where(higher == float("-inf"), 0.0, higher)  # -inf - -inf would be NaN
+        each = tl.exp(logit - finite[:, None])
+        keep = tl.exp(highest - finite)
+        highest = higher
+        total = total * keep + tl.sum(each, axis=1)
+        each = _narrow(each, ring.dtype.element_ty, interpreted)
+        o *= keep[:, None]
+        for d0 in range(0, width, d_block):
+            x = _normal(ring, table, at, place, valid, mean, rstd, d0, width, d_block, inner, interpreted)
+            average = _dot(each, x, tl.zeros((rows, d_block), inner), interpreted)
+            weight = value + (head * length + e)[None, :] * width + (d0 + d)[:, None]
+            w = tl.load(weight, mask=(e < length)[None, :] & (d0 + d < width)[:, None], other=0.0)
+            o = _dot(_narrow(average, ring.dtype.element_ty, interpreted), w, o, interpreted)
+        t0 += t_block
+    present = total > 0
+    some = tl.where(present, total, 1.0)
+    o = o / some[:, None] + tl.load(value_bias + head * length + e, mask=e < length, other=0.0)[None, :]
+    known = present[:, None] & (e < length)[None, :]
+    where = pooled + (segment * groups + group)[:, None] * length + e[None, :]
+    tl.store(where, _narrow(o, pooled.dtype.element_ty, interpreted), mask=known)
+    tl.store(lse + segment * groups + group, tl.where(present, highest + tl.log(some), float("-inf")), mask=live)
 
 
 @triton.jit
@@ -293,9 +316,9 @@ def _finish(
         left = tl.where(left != left, float("inf"), left)  # NaN is the strongest, as torch.topk has it
         key = tl.where(c < labels, c, c_block)  # padding is never chosen, even among labels that are -inf
         chosen = tl.zeros((s_block,), tl.int32)
-        for i in tl.static_range(strongest):
+        for rank in tl.static_range(strongest):
             best = tl.min(tl.where((left == tl.max(left, axis=0)) & (key < c_block), key, c_block), axis=0)
-            chosen = tl.where(s == i, best, chosen)
+            chosen = tl.where(s == rank, best, chosen)
             left = tl.where(c == best, float("-inf"), left)
             key = tl.where(c == best, c_block, key)
         known = s < strongest
@@ -331,255 +354,67 @@ def _finish(
 
 @triton.jit
 def _pool_backward(
-    ring, slot, when, offset, table, probes, lse, d_mean, shift, d_token, d_probes, mean, segments, count,
+    ring, slot, when, offset, table, probes, lse, d_mean, shift, d_token, d_probes, mean_token, segments, count,
     bins: tl.constexpr, width: tl.constexpr, d_block: tl.constexpr, groups: tl.constexpr, g_block: tl.constexpr,
     t_block: tl.constexpr, inner: tl.constexpr, interpreted: tl.constexpr,
 ):  # fmt: skip
-    """`g_block` latents' heads of one segment: gradients of its tokens and probes, and its mean token once more."""
-    segment = tl.program_id(0)
-    g = tl.program_id(1) * g_block + tl.arange(0, g_block)
+    """`d_block` columns of one segment: gradients of tokens (partial, by `g_block` latents' heads) and probes, mean token.
+
+    What the layer norm's gradient needs of the other columns, sum(g) and sum(g * x) over a token, follows from the
+    products of tokens with probes and with gradients, which every block has anyway.
+    """
+    segment, part = tl.program_id(0), tl.program_id(1)
+    mine = tl.program_id(2) * d_block
+    g = part * g_block + tl.arange(0, g_block)
     d = tl.arange(0, d_block)
+    used = g < groups
     begin, end = tl.load(offset + segment), tl.load(offset + segment + 1)
-    known = (g < groups)[:, None] & (d < width)[None, :]
-    mine = (segment * groups + g)[:, None] * width + d[None, :]
     of_probes = tl.zeros((g_block, d_block), inner)
     average = tl.zeros((g_block, d_block), inner)
-    if end > begin:
-        kind = ring.dtype.element_ty
-        probe = tl.load(probes + g[:, None] * width + d[None, :], mask=known, other=0.0)
-        of_mean = _narrow(tl.load(d_mean + mine, mask=known, other=0.0), kind, interpreted)
-        reference = tl.load(lse + segment * groups + g, mask=g < groups, other=float("inf"))
-        common = tl.load(shift + segment * groups + g, mask=g < groups, other=0.0)
-        t0 = begin
-        while t0 < end:
-            t = t0 + tl.arange(0, t_block)
-            x, rstd = _embedded(
-                ring, slot, when, table, offset, t, end, segment, segments, bins, width, d_block, 1, inner
-            )
-            low = _narrow(x, kind, interpreted)
-            logit = _dot(probe, tl.trans(low), tl.zeros((g_block, t_block), inner), interpreted)
-            attention = tl.exp(logit - reference[:, None])
-            attention = tl.where((t < end)[None, :], attention, 0.0)
-            slope = _dot(of_mean, tl.trans(low), tl.zeros((g_block, t_block), inner), interpreted)
-            slope = _narrow(attention * (slope + common[:, None]), kind, interpreted)
-            attention = _narrow(attention, kind, interpreted)
-            of_probes = _dot(slope, low, of_probes, interpreted)
-            average = _dot(attention, low, average, interpreted)
-            grad = _dot(tl.trans(attention), of_mean, tl.zeros((t_block, d_block), inner), interpreted)
-            grad = _dot(tl.trans(slope), probe, grad, interpreted)
-            along = tl.sum(grad * x, axis=1) / width
-            grad = rstd[:, None] * (grad - (tl.sum(grad, axis=1) / width)[:, None] - x * along[:, None])
-            here = (t < end)[:, None] & (d < width)[None, :]
-            place = d_token + (tl.program_id(1) * count + t).to(tl.int64)[:, None] * width + d[None, :]
-            tl.store(place, grad, mask=here)
-            t0 += t_block
-    tl.store(d_probes + mine, of_probes, mask=known)
-    tl.store(mean + mine, average, mask=known)
-
-
-INTERPRETED = isinstance(_pool, InterpretedFunction)  # TRITON_INTERPRET=1 was set when triton was first imported
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """A kernel and all that it is launched with: tensors and integers by name, compile-time constants, warps, stages."""
-
-    kernel: Any
-    grid: tuple[int, ...]
-    args: dict[str, Tensor | int]
-    constants: dict[str, Any]
-    warps: int
-    stages: int = 3
-
-    def run(self) -> None:
-        """Launch it on the current stream."""
-        if min(self.grid) > 0:
-            self.kernel[self.grid](**self.args, **self.constants, num_warps=self.warps, num_stages=self.stages)
-
-
-@dataclass(frozen=True, slots=True)
-class Tiles:
-    """Tile sizes. `several`: segments a tile of `_pool`; `rows`: of the three matrix products; `*_n`: their columns."""
-
-    several: int
-    t_block: int
-    e_tile: int
-    rows: int
-    project_n: int
-    lift_n: int
-    score_n: int
-    k_block: int
-    warps: int
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Launches in order, and what they write."""
-
-    launches: Sequence[Launch]
-    result: Fused
-    pooled: Pooled
-
-
-def tiles(windows: int, dtype: torch.dtype, width: int) -> Tiles:
-    """Sizes by counting: few windows spread the weights over many small blocks, many windows re-read them seldom."""
-    if dtype not in (
-        torch.bfloat16,
-        torch.float16,
-    ):  # twice the bytes, and no tensor cores: for checking, not for speed
-        return Tiles(4, 16, 16, 16, 16, 16, 16, 32, warps=4 if width <= 256 else 8)
-    warps = 4 if width <= 256 else 8
-    if windows <= 8:
-        return Tiles(4, 32, 32, 16, 16, 16, 16, 64, warps)
-    if windows <= 64:
-        return Tiles(4, 32, 32, 32, 32, 32, 16, 64, warps)
-    return Tiles(8, 32, 32, 64, 64, 64, 32, 64, warps)
-
-
-def forward(tokens: Tokens, a: Absorbed, k: int, chosen: Tiles | None = None) -> tuple[Fused, Pooled]:
-    """The fusion. Tensors are contiguous and on one device; `ring` and the matrices of `a` are of one dtype."""
-    plan = describe(tokens, a, k, chosen)
-    for launch in plan.launches:
-        launch.run()
-    return plan.result, plan.pooled
-
-
-def describe(tokens: Tokens, a: Absorbed, k: int, chosen: Tiles | None = None) -> Plan:
-    """What `forward` launches, on memory not yet written. Works with meta tensors."""
-    kind, inner = tokens.ring.dtype, inner_dtype(tokens.ring.dtype)
-    segments, count = len(tokens.offset) - 1, len(tokens.slot)
-    windows = segments // MODALITIES
-    (latents, heads, width), length = a.probes.shape, a.value.shape[1]
-    (labels, deep), wide = a.head.shape, len(a.up)
-    groups = latents * heads
-    size = tiles(windows, kind, width) if chosen is None else chosen
-    subsets, parts = (SUBSETS, MODALITIES + 1) if k > 0 else (1, 1)
-
-    def empty(*shape: int, dtype: torch.dtype = inner) -> Tensor:
-        return torch.empty(shape, dtype=dtype, device=tokens.ring.device)
-
-    pooled = Pooled(
-        empty(segments, latents, heads, length, dtype=kind),
-        empty(segments, latents, heads),
-        empty(count, latents, heads),
-    )
-    hidden, lifted = empty(windows, subsets, width), empty(windows, parts, deep, dtype=kind)
-    shapley = empty(windows, MODALITIES if k > 0 else 0, labels)
-    result = Fused(
-        empty(windows, labels), empty(windows, k, dtype=torch.int64), empty(windows, k, MODALITIES), empty(count)
-    )
-    common = {
-        "inner": tl.float64 if inner == torch.float64 else tl.float32,
-        "interpreted": INTERPRETED and kind != torch.float64,
-    }
-    w_block, by_part = max(1, size.rows // subsets), max(1, size.rows // parts)
-    e_block, l_block = _block(length), triton.next_power_of_2(latents)
-    several = max(size.several, 16 // l_block)
-    launches = [
-        Launch(
-            _pool,
-            (triton.cdiv(segments, several), heads),
-            dict(zip(Tokens._fields, tokens, strict=True)) | {
-                "table": a.table, "probes": a.probes, "value": a.value, "value_bias": a.value_bias,
-                "pooled": pooled.value, "lse": pooled.lse, "score": pooled.score, "segments": segments,
-            },
-            common | {
-                "bins": a.table.shape[1], "width": width, "d_block": _block(width), "latents": latents,
-                "l_block": l_block, "heads": heads, "length": length, "e_block": e_block,
-                "e_tile": min(size.e_tile, e_block), "several": several, "t_block": size.t_block,
-            },
-            size.warps,
-        ),
-        Launch(
-            _project,
-            (triton.cdiv(windows, w_block), triton.cdiv(width, size.project_n)),
-            {"pooled": pooled.value, "lse": pooled.lse, "out": a.out, "prior": a.prior, "hidden": hidden, "windows": windows},
-            common | {
-                "width": width, "groups": groups, "length": length, "e_block": e_block, "subsets": subsets,
-                "w_block": w_block, "n_block": size.project_n,
-            },
-            4,
-        ),
-        Launch(
-            _lift,
-            (triton.cdiv(windows, w_block), triton.cdiv(wide, size.lift_n) + triton.cdiv(width, size.lift_n)),
-            {"hidden": hidden, "offset": tokens.offset, "up": a.up, "up_bias": a.up_bias, "lifted": lifted, "windows": windows},
-            common | {
-                "width": width, "wide": wide, "subsets": subsets, "w_block": w_block, "n_block": size.lift_n,
-                "k_block": size.k_block,
-            },
-            4,
-        ),
-        Launch(
-            _score,
-            (triton.cdiv(windows, by_part), triton.cdiv(labels, size.score_n)),
-            {"lifted": lifted, "head": a.head, "base": a.base, "logits": result.logits, "shapley": shapley, "windows": windows},
-            common | {
-                "deep": deep, "labels": labels, "parts": parts, "w_block": by_part, "n_block": size.score_n,
-                "k_block": size.k_block,
-            },
-            4,
-        ),
-        Launch(
-            _finish,
-            (windows,),
-            {
-                "offset": tokens.offset, "lse": pooled.lse, "score": pooled.score, "logits": result.logits,
-                "shapley": shapley, "top": result.top, "shares": result.shares, "mass": result.mass,
-                "windows": windows, "count": count,
-            },
-            {
-                "groups": groups, "g_block": triton.next_power_of_2(groups), "t_block": 16, "labels": labels,
-                "c_block": triton.next_power_of_2(labels), "strongest": k, "s_block": triton.next_power_of_2(max(k, 1)),
-                "inner": common["inner"],
-            },
-            1 if labels <= 1024 else 4,
-        ),
-    ]  # fmt: skip
-    return Plan(launches, result, pooled)
-
-
-def _block(size: int) -> int:
-    """A tile's extent: a power of two, and no less than a matrix instruction takes."""
-    return max(16, triton.next_power_of_2(size))
-
-
-def describe_pool_backward(
-    tokens: Tokens, a: Absorbed, pooled: Pooled, d_mean: Tensor, shift: Tensor
-) -> tuple[Launch, Tensor, Tensor, Tensor]:
-    """The launch, and what it writes: gradients of tokens `[blocks, N, D]` and probes `[3B, L, H, D]`, and mean tokens."""
-    kind, inner = tokens.ring.dtype, inner_dtype(tokens.ring.dtype)
-    segments, (latents, heads, width) = len(tokens.offset) - 1, a.probes.shape
-    d_probes, mean = torch.empty_like(d_mean, dtype=inner), torch.empty_like(d_mean, dtype=inner)
-    blocks = triton.cdiv(latents * heads, 16)
-    d_token = torch.zeros(blocks, len(tokens.slot), width, dtype=inner, device=tokens.ring.device)
-    launch = Launch(
-        _pool_backward,
-        (segments, blocks),
-        dict(zip(Tokens._fields, tokens, strict=True)) | {
-            "table": a.table, "probes": a.probes, "lse": pooled.lse, "d_mean": d_mean, "shift": shift,
-            "d_token": d_token, "d_probes": d_probes, "mean": mean, "segments": segments,
-            "count": len(tokens.slot),
-        },
-        {
-            "bins": a.table.shape[1], "width": width, "d_block": _block(width), "groups": latents * heads,
-            "g_block": 16, "t_block": 16, "inner": tl.float64 if inner == torch.float64 else tl.float32,
-            "interpreted": INTERPRETED and kind != torch.float64,
-        },
-        4 if width <= 256 else 8,
-        stages=1,
-    )  # fmt: skip
-    return launch, d_token, d_probes, mean
-
-
-def pool_backward(tokens: Tokens, a: Absorbed, pooled: Pooled, grads: TailGradients) -> PoolGradients:
-    """Gradients of attention within each segment: the ragged part here, the dense rest as matrix products."""
-    d_mean, shift = pooled_mean_gradient(pooled, a, grads)
-    launch, d_token, d_probes, mean = describe_pool_backward(tokens, a, pooled, d_mean.contiguous(), shift.contiguous())
-    launch.run()
-    return PoolGradients(
-        token=d_token.sum(0),
-        probes=d_probes.sum(0),
-        value=torch.einsum("slhe,slhd->hed", grads.value, mean),
-        value_bias=grads.value.sum((0, 1)),
-    )
+    reference = tl.load(lse + segment * groups + g, mask=used, other=0.0)
+    common = tl.load(shift + segment * groups + g, mask=used, other=0.0)
+    kind = ring.dtype.element_ty
+    of_mean_at = d_mean + (segment * groups + g)[:, None] * width + d[None, :]
+    probe_at = probes + g[:, None] * width + d[None, :]
+    t0 = begin
+    while t0 < end:
+        t = t0 + tl.arange(0, t_block)
+        valid = t < end
+        at, place, mean, rstd = _found(
+            ring, slot, when, table, offset, t, end, segment, segments, bins, width, d_block, 1, inner
+        )
+        logit = tl.zeros((g_block, t_block), inner)
+        slope = tl.zeros((g_block, t_block), inner)
+        sum_mean = tl.zeros((g_block,), inner)
+        sum_probe = tl.zeros((g_block,), inner)
+        for d0 in range(0, width, d_block):
+            x = _normal(ring, table, at, place, valid, mean, rstd, d0, width, d_block, inner, interpreted)
+            known = used[:, None] & (d0 + d < width)[None, :]
+            probe = tl.load(probe_at + d0, mask=known, other=0.0)
+            of_mean = _narrow(tl.load(of_mean_at + d0, mask=known, other=0.0), kind, interpreted)
+            logit = _dot(probe, tl.trans(x), logit, interpreted)
+            slope = _dot(of_mean, tl.trans(x), slope, interpreted)
+            sum_mean += tl.sum(of_mean.to(inner), axis=1)
+            sum_probe += tl.sum(probe.to(inner), axis=1)
+        attention = tl.where(used[:, None] & valid[None, :], tl.exp(logit - reference[:, None]), 0.0)
+        of_logit = attention * (slope + common[:, None])
+        along = tl.sum(attention * slope + of_logit * logit, axis=0) / width
+        level = tl.sum(attention * sum_mean[:, None] + of_logit * sum_probe[:, None], axis=0) / width
+        attention = _narrow(attention, kind, interpreted)
+        of_logit = _narrow(of_logit, kind, interpreted)
+        x = _normal(ring, table, at, place, valid, mean, rstd, mine, width, d_block, inner, interpreted)
+        known = used[:, None] & (mine + d < width)[None, :]
+        probe = tl.load(probe_at + mine, mask=known, other=0.0)
+        of_mean = _narrow(tl.load(of_mean_at + mine, mask=known, other=0.0), kind, interpreted)
+        of_probes = _dot(of_logit, x, of_probes, interpreted)
+        average = _dot(attention, x, average, interpreted)
+        grad = _dot(tl.trans(attention), of_mean, tl.zeros((t_block, d_block), inner), interpreted)
+        grad = _dot(tl.trans(of_logit), probe, grad, interpreted)
+        grad = rstd[:, None] * (grad - level[:, None] - x.to(inner) * along[:, None])
+        where = d_token + (part * count + t).to(tl.int64)[:, None] * width + (mine + d)[None, :]
+        tl.store(where, grad, mask=valid[:, None] & (mine + d < width)[None, :])
+        t0 += t_block
+    where = (segment * groups + g).to(tl.int64)[:, None] * width + (mine + d)[None, :]
+    known = used[:, None] & (mine + d < width)[None, :]
+    tl.store(d_probes + where, of_probes, mask=known)
+    tl.store(mean_token + where, average, mask=known)

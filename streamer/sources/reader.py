@@ -33,14 +33,14 @@ _OVERLOAD_PACKETS = 20
 class Owner(Protocol):
     """Who a reader reports to; every call comes on the reader's thread. False: the reader is not wanted any more."""
 
-    def deliver(self, reader: Reader, arrived_ns: int, events: list[SourceEvent]) -> bool: ...
+    def deliver(self, reader: Reader, events: list[SourceEvent]) -> bool: ...
 
     def over(self, reader: Reader, fault: Fault | None) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class ReaderSettings:
-    """What a reader is made of. `first_reason`: what the first epoch of this connection is called."""
+    """What every reader of one source is made of."""
 
     name: str
     opener: Opener
@@ -57,8 +57,9 @@ class Reader:
         self._owner = owner
         self._ended = ended
         self._stop = threading.Event()
-        self._epochs = 0
         self._backlog = 0
+        self.is_busy = False
+        """Whether it is at work on media that came; only while it is not can the camera be silent."""
         # A daemon: one that hangs in a name lookup must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name=f"reader:{settings.name}", daemon=True)
 
@@ -105,6 +106,7 @@ class Reader:
         stamper = Stamper(source.tracks, delays_pictures=source.delays_pictures)
         asked_ns = clock.now_ns()
         for packet in source.packets(self._stop):
+            self.is_busy = True
             now_ns = clock.now_ns()
             stats.packets[packet.stream.type] += 1
             stats.bytes += packet.size
@@ -113,12 +115,13 @@ class Reader:
             events = self._events(timeline.feed(stamp), assembly, now_ns)
             if assembly.interval_ns:
                 stats.fps = _S / assembly.interval_ns
-            if not self._owner.deliver(self, now_ns, events):
+            if not self._owner.deliver(self, events):
                 return
+            self.is_busy = False
             asked_ns = clock.now_ns()
         now_ns = clock.now_ns()
         events = self._events(timeline.flush(), assembly, now_ns)
-        self._owner.deliver(self, now_ns, events + assembly.flush(now_ns))
+        self._owner.deliver(self, events + assembly.flush(now_ns))
 
     def _events(self, placed: list[Placed], assembly: Assembly, now_ns: int) -> list[SourceEvent]:
         events: list[SourceEvent] = []

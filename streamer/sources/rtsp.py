@@ -13,6 +13,7 @@ from typing import Literal
 import av
 from av.container import InputContainer
 
+from streamer.sources.faults import SourceFault
 from streamer.sources.inputs import Packet, choose, demux
 from streamer.sources.timeline import Alignment
 
@@ -51,7 +52,10 @@ class RtspOpener:
             "buffer_size": str(2 * 1024 * 1024),
             "user_agent": "streamer",
         }
-        container = av.open(self._url, options=options, timeout=(_OPEN_TIMEOUT_S, None))
+        try:
+            container = av.open(self._url, options=options, timeout=(_OPEN_TIMEOUT_S, None))
+        except av.error.InvalidDataError:
+            raise SourceFault("what answers is no RTSP camera; check address and port", permanent=True) from None
         try:
             return RtspInput(container, video=self._video, audio=self._audio)
         except BaseException:

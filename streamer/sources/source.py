@@ -127,6 +127,8 @@ class LiveSource:
         """Do what is due; when to come back, None: never."""
         with self._lock:
             now_ns = self._clock.now_ns()
+            if self._machine.state == "live" and self._reader is not None and self._reader.is_busy:
+                self._machine.media(now_ns)
             change, action = self._machine.tick(now_ns)
             self._tell(change)
             if action is Action.ABANDON:
@@ -184,13 +186,13 @@ class LiveSource:
 
     # -- from the reader's thread --------------------------------------------------------------------------------
 
-    def deliver(self, reader: Reader, arrived_ns: int, events: list[SourceEvent]) -> bool:
-        """Media arrived at `arrived_ns` and brought `events`; False: this reader was given up."""
+    def deliver(self, reader: Reader, events: list[SourceEvent]) -> bool:
+        """A packet arrived and brought `events`; False: this reader was given up."""
         with self._lock:
             if reader is not self._reader:
                 return False
             if events or self._machine.state in ("live", "stalled"):
-                change = self._machine.media(arrived_ns)
+                change = self._machine.media(self._clock.now_ns())
                 if change is not None:
                     self._tell(change)
                     self._wake_loop()

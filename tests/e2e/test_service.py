@@ -75,13 +75,11 @@ async def test_streams_come_and_go_while_the_others_go_on(looping_clip: Path, to
     async with service("--source", f"steady={camera.url}") as running:
         before = (await running.first(1, "segment", "?stream=steady"))[0]
         assert (await running.call("PUT", "/v1/streams/guest", {"source": camera.url}))[0] == 201
-        guest = await running.first(3, "segment", "?stream=guest")
+        guest = await running.first(3, "segment", f"?stream=guest&since={before['cursor']}")
         assert [s["seq"] for s in guest] == [0, 1, 2]
         assert (await running.call("PUT", "/v1/streams/guest", {"source": camera.url, "audio": False}))[0] == 200
-        changed = await running.first(2, "stream", "?stream=guest", within_s=10)
         mute = await running.first(4, "segment", "?stream=guest")
         assert mute[-1]["epoch"] != guest[0]["epoch"] and mute[-1]["coverage"]["audio"] == 0.0
-        assert changed
         assert (await running.call("DELETE", "/v1/streams/guest"))[0] == 204
         assert (await running.call("GET", "/v1/streams/guest"))[0] == 404
         after = (await running.first(1, "segment", "?stream=steady"))[0]
