@@ -134,7 +134,7 @@ def _serving_options(command: Any) -> Any:
         click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N."),
         click.option(
             "--weights",
-            type=click.Path(path_type=Path, file_okay=False),
+            type=click.Path(path_type=Path, file_okay=False, exists=True),
             help="Folder with the pretrained weights, for machines without a network.",
         ),
         click.option("--insecure", is_flag=True, help="Listen beyond this machine without tokens."),
@@ -205,7 +205,11 @@ def demo(source: str | None, **given: Any) -> None:
 @click.option("--people", is_flag=True, help="Find people in the picture too.")
 @click.option("--srt", type=click.Path(path_type=Path, dir_okay=False), help="Write subtitles to this file.")
 @click.option("--vtt", type=click.Path(path_type=Path, dir_okay=False), help="Write WebVTT subtitles to this file.")
-@click.option("--weights", type=click.Path(path_type=Path, file_okay=False), help="Folder with the pretrained weights.")
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder with the pretrained weights.",
+)
 def label(
     media: tuple[str, ...],
     as_json: bool,
@@ -274,7 +278,7 @@ def check(config: Path) -> None:
 @click.option(
     "--weights",
     "directory",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="Take the packages from this folder instead of the network.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")

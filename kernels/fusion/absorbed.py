@@ -85,10 +85,14 @@ def shapley_weights(like: Tensor) -> Tensor:
 
 def fuse(tokens: Tokens, a: Absorbed, k: int, longest: int) -> Fused:
     """The fusion. `longest`: no segment has more tokens; a constant, so that shapes are static for a compiler."""
-    pooled = pool(tokens, a, longest)
+    return finish(tokens, a, pool(tokens, a, longest), k, longest)
+
+
+def finish(tokens: Tokens, a: Absorbed, pooled: Pooled, k: int, longest: int) -> Fused:
+    """Everything after attention within the segments."""
     logits, shapley = tail(pooled, a, shares=k > 0)
     top = logits.topk(k).indices
-    shares = shapley.gather(2, top.unsqueeze(1).expand(-1, MODALITIES, -1)).transpose(1, 2)
+    shares = shapley.gather(2, top.unsqueeze(1).expand(-1, MODALITIES, -1)).transpose(1, 2).contiguous()
     return Fused(logits, top, shares, mass(tokens, pooled, longest))
 
 

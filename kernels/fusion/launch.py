@@ -43,8 +43,8 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
-    """Tile sizes. `several` segments, `t_block` tokens and `d_block` columns in `_pool`, with `warps`; `rows` of the three
-    matrix products, `*_n` their columns, `k_block` what they sum over at a time."""
+    """Tile sizes. `several` segments, `t_block` tokens and `d_block` columns in `_pool`; `rows` of the three
+    matrix products, `*_n` their columns, `k_block` what they sum over at a time, `warps` theirs."""
 
     several: int
     t_block: int
@@ -74,7 +74,7 @@ def tiles(windows: int, dtype: torch.dtype) -> Tiles:
         return Tiles(4, 32, 64, 16, 16, 16, 16, 64, warps=4)
     if windows <= 64:
         return Tiles(4, 32, 64, 32, 32, 32, 16, 64, warps=4)
-    return Tiles(8, 32, 64, 64, 64, 64, 32, 64, warps=4)
+    return Tiles(8, 32, 64, 64, 64, 64, 32, 64, warps=8)  # with 4, sm_80 and sm_100 spill
 
 
 def forward(tokens: Tokens, a: Absorbed, k: int, chosen: Tiles | None = None) -> tuple[Fused, Pooled]:
@@ -129,7 +129,7 @@ def describe(tokens: Tokens, a: Absorbed, k: int, chosen: Tiles | None = None) -
                 "l_block": l_block, "heads": heads, "length": length, "e_block": e_block,
                 "several": several, "t_block": size.t_block,
             },
-            size.warps,
+            4,
         ),
         Launch(
             fused._project,
@@ -139,7 +139,7 @@ def describe(tokens: Tokens, a: Absorbed, k: int, chosen: Tiles | None = None) -
                 "width": width, "groups": groups, "length": length, "e_block": e_block, "subsets": subsets,
                 "w_block": w_block, "n_block": size.project_n,
             },
-            4,
+            size.warps,
         ),
         Launch(
             fused._lift,
@@ -149,7 +149,7 @@ def describe(tokens: Tokens, a: Absorbed, k: int, chosen: Tiles | None = None) -
                 "width": width, "wide": wide, "subsets": subsets, "w_block": w_block, "n_block": size.lift_n,
                 "k_block": size.k_block,
             },
-            4,
+            size.warps,
         ),
         Launch(
             fused._score,
@@ -159,7 +159,7 @@ def describe(tokens: Tokens, a: Absorbed, k: int, chosen: Tiles | None = None) -
                 "deep": deep, "labels": labels, "parts": parts, "w_block": by_part, "n_block": size.score_n,
                 "k_block": size.k_block,
             },
-            4,
+            size.warps,
         ),
         Launch(
             fused._finish,
@@ -208,7 +208,7 @@ def describe_pool_backward(
             "g_block": 16, "t_block": 16, "inner": tl.float64 if inner == torch.float64 else tl.float32,
             "interpreted": INTERPRETED and kind != torch.float64,
         },
-        4,
+        8,
     )  # fmt: skip
     return launch, d_token, d_probes, mean
 

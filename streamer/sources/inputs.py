@@ -116,7 +116,7 @@ class Stamper:
 
     def __init__(self, tracks: Tracks, *, delays_pictures: bool = False) -> None:
         self._tracks: dict[int, tuple[str, int, int, bool]] = {}
-        self._start = _ReorderedStart(tracks.video)
+        self._order = _Order(tracks.video, trusts_dts=not delays_pictures)
         self._video_index = None if tracks.video is None else tracks.video.index
         for stream in (tracks.video, tracks.audio):
             if stream is not None:
@@ -129,27 +129,34 @@ class Stamper:
         track, num, den, delayed = self._tracks[packet.stream_index]
         wall_ns = _reported_wall_ns(packet) if reports else None
         dts = packet.dts
-        if dts is None and packet.stream_index == self._video_index:
-            dts = self._start.dts(packet.pts)
+        if packet.stream_index == self._video_index:
+            dts = self._order.dts(packet.pts, dts)
         return Stamp(track, packet.pts, dts, num, den, arrived_ns, wall_ns, delayed, fresh, packet)
 
 
-class _ReorderedStart:
-    """Counts the dts of the first packets of reordered pictures, where the container has none (Matroska)."""
+class _Order:
+    """The dts of pictures that are reordered, where it is missing or made up.
 
-    def __init__(self, stream: av.VideoStream | None) -> None:
-        self._next: int | None = None
-        self._depth = self._step = 0
+    A dts is the least pts that is still to come, which the last few tell if pictures are reordered by no more than the
+    decoder says. Matroska has none at the start of a track, and RTP none at all.
+    """
+
+    def __init__(self, stream: av.VideoStream | None, *, trusts_dts: bool) -> None:
+        self._context = None if stream is None else stream.codec_context
+        self._trusts = trusts_dts
+        self._step = 0
+        self._recent: list[int] = []
         if stream is not None and stream.time_base and stream.guessed_rate:
-            self._depth = stream.codec_context.reorder_depth
             self._step = round(1 / (stream.guessed_rate * stream.time_base))
 
-    def dts(self, pts: int | None) -> int | None:
-        if not self._depth or pts is None:
-            return None
-        dts = pts - self._depth * self._step if self._next is None else self._next
-        self._next = dts + self._step
-        return dts
+    def dts(self, pts: int | None, dts: int | None) -> int | None:
+        depth = 0 if self._context is None else self._context.reorder_depth
+        if not depth or pts is None or (dts is not None and self._trusts):
+            return dts
+        if not self._recent:
+            self._recent = [pts - count * self._step for count in range(1, depth + 1)]
+        self._recent = sorted([*self._recent, pts])[-depth - 1 :]
+        return self._recent[0]
 
 
 def _reported_wall_ns(packet: Packet) -> int | None:

@@ -127,6 +127,10 @@ class Machine:
         """The first state, to be announced."""
         return StateChange(self.state, self.reason, now_ns)
 
+    def heard(self, now_ns: int) -> None:
+        """A packet arrived that gave no media yet: the connection works, its media are waited for afresh."""
+        self._opened_ns = now_ns
+
     def media(self, now_ns: int) -> StateChange | None:
         """A packet arrived."""
         if self._healthy_ns is not None and self.state in ("live", "stalled"):

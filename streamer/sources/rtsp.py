@@ -26,6 +26,9 @@ _TRANSPORTS: dict[str, dict[str, str]] = {
     # TCP first; a camera that answers 461 is asked for UDP on the same connection.
     "auto": {"rtsp_transport": "tcp+udp", "rtsp_flags": "prefer_tcp"},
 }
+# Looking into packets takes seven pictures, which is seven seconds for a camera that sends one a second.
+_NO_PROBE = {"probesize": "32", "analyzeduration": "0", "fpsprobesize": "0"}
+_PROBE = {"analyzeduration": "2000000"}
 # FFmpeg joins slices to pictures for these, and knows a picture's end by the next one's beginning.
 _PARSED = frozenset({"h264", "hevc"})
 
@@ -42,13 +45,20 @@ class RtspOpener:
         self._audio = audio
 
     def open(self, stop: threading.Event) -> RtspInput:
-        """Connect and find out what the camera sends (about 0.3 s of its media)."""
+        """Connect. The session description says what comes; only where it does not are packets looked into."""
+        try:
+            return self._open(_NO_PROBE)
+        except SourceFault:
+            if stop.is_set():
+                raise
+            return self._open(_PROBE)
+
+    def _open(self, probe: dict[str, str]) -> RtspInput:
         options = {
             **_TRANSPORTS[self._transport],
+            **probe,
             "protocol_whitelist": "rtsp,rtsps,rtp,tcp,udp,tls",
             "timeout": str(READ_TIMEOUT_S * 1_000_000),
-            "analyzeduration": "200000",
-            "fpsprobesize": "0",
             "buffer_size": str(2 * 1024 * 1024),
             "user_agent": "streamer",
         }

@@ -196,6 +196,8 @@ class LiveSource:
                 if change is not None:
                     self._tell(change)
                     self._wake_loop()
+            else:
+                self._machine.heard(self._clock.now_ns())
             for event in events:
                 self._tell(self._named(event) if isinstance(event, EpochStart) else event)
             return True

@@ -79,7 +79,8 @@ class _Track:
     delay: LeastDelay = field(default_factory=lambda: LeastDelay(_WINDOW_NS))
     offset: _Offset | None = None
     arrived_ns: int | None = None
-    reported: bool = False
+    reports: int = 0  # stamps that came with a report
+    is_reported: bool = False
     late_since_ns: int | None = None
     settled_ns: int | None = None  # the least delay when it last fell by much
     suspects: list[int] = field(default_factory=list)
@@ -130,6 +131,9 @@ class Timeline:
         if self._waiting is not None:
             return self._settle(stamp)
         track = self._track(stamp)
+        if stamp.order_ns is None and track.axis.last_ns is None:
+            # The first picture of a track that joins in has no stamp: it is needed for those that follow.
+            return [Placed(stamp, stamp.arrived_ns, stamp.arrived_ns, preroll=True)]
         self._take_report(track, stamp)
         trusted = self._is_plausible(track, stamp)
         if self._has_jumped(track):
@@ -137,6 +141,8 @@ class Timeline:
         place_ns = track.axis.advance(self._read(track, stamp) if trusted else None, may_join=stamp.delayed)
         if trusted:
             self._observe(track, stamp, place_ns)
+        if track.offset is None:
+            self._join(track, stamp.arrived_ns - place_ns, stamp.arrived_ns)
         offset_ns = self._follow(track, stamp.arrived_ns)
         if self._is_late(track, stamp, place_ns + offset_ns):
             return self._begin_again(stamp)
@@ -147,7 +153,7 @@ class Timeline:
         """Whether it still matters what the sender reports say."""
         if self._alignment == "stamps":
             return False
-        return self._waiting is not None or not all(track.reported for track in self._tracks.values())
+        return self._waiting is not None or not all(track.is_reported for track in self._tracks.values())
 
     def flush(self) -> list[Placed]:
         """The media ended: what still waits for the timeline to settle."""
@@ -156,7 +162,7 @@ class Timeline:
     def _track(self, stamp: Stamp) -> _Track:
         track = self._tracks.get(stamp.track)
         if track is None:
-            track = self._tracks[stamp.track] = _Track(reported=stamp.reported_wall_ns is not None)
+            track = self._tracks[stamp.track] = _Track()
         return track
 
     def _read(self, track: _Track, stamp: Stamp) -> int | None:
@@ -238,12 +244,13 @@ class Timeline:
     def _fill(self, waiting: Sequence[_Waiting]) -> list[int]:
         """Places for the packets before a track's first stamp, counted back from it."""
         places: list[int] = []
-        following: dict[str, int] = {}
+        following: dict[str, tuple[int, int]] = {}
         for item in reversed(waiting):
-            place_ns, track = item.place_ns, self._tracks[item.stamp.track]
+            name, arrived_ns, place_ns = item.stamp.track, item.stamp.arrived_ns, item.place_ns
             if place_ns is None:
-                place_ns = following.get(item.stamp.track, 0) - max(1, track.axis.interval_ns)
-            following[item.stamp.track] = place_ns
+                next_ns, next_arrived_ns = following.get(name, (0, arrived_ns))
+                place_ns = next_ns - max(1, self._tracks[name].axis.interval_ns or next_arrived_ns - arrived_ns)
+            following[name] = (place_ns, arrived_ns)
             places.append(place_ns)
         return places[::-1]
 
@@ -262,15 +269,17 @@ class Timeline:
         on_one_axis = (
             self._alignment == "stamps"
             or len(offsets) == 1
-            or all(track.reported for track in self._tracks.values() if track.offset is not None)
+            or all(track.is_reported for track in self._tracks.values() if track.offset is not None)
         )
         if offsets and on_one_axis and max(offsets) - min(offsets) <= _JUMP_NS:
             self._shared = _Offset(min(offsets), now_ns)
 
     def _take_report(self, track: _Track, stamp: Stamp) -> None:
-        if track.reported or stamp.reported_wall_ns is None:
+        if track.is_reported or stamp.reported_wall_ns is None:
             return
-        track.reported = True
+        # A picture that was held back can carry a report that came after its stamp was made: the second is certain.
+        track.reports += 1
+        track.is_reported = track.reports > stamp.delayed
         written_ns = self._read(track, stamp)
         if written_ns is None or track.axis.last_ns is None:
             return
@@ -288,23 +297,24 @@ class Timeline:
 
     def _follow(self, track: _Track, now_ns: int) -> int:
         """The track's offset now."""
-        if self._shared is not None and track.offset is None and not self._joins(track):
-            for other in self._tracks.values():
-                if other.offset is not None:
-                    other.offset = replace(self._shared)
-            self._shared = None
         if self._shared is not None:
             track.offset = self._shared
             delays = [other.delay.least_ns(now_ns) for other in self._tracks.values()]
             return self._shared.follow(min((d for d in delays if d is not None), default=None), now_ns)
-        least_ns = track.delay.least_ns(now_ns)
-        if track.offset is None:
-            track.offset = _Offset(0 if least_ns is None else least_ns, now_ns)
-        return track.offset.follow(least_ns, now_ns)
+        assert track.offset is not None
+        return track.offset.follow(track.delay.least_ns(now_ns), now_ns)
 
-    def _joins(self, track: _Track) -> bool:
-        """Whether a track that appears late is on the axis of the others."""
-        return self._alignment == "stamps" or all(other.reported for other in self._tracks.values())
+    def _join(self, track: _Track, delay_ns: int, now_ns: int) -> None:
+        """A track appeared late: it takes the offset of the others if it is on their axis, and has its own otherwise."""
+        track.offset = _Offset(delay_ns, now_ns)
+        if self._shared is None:
+            return
+        if self._alignment == "stamps" or all(other.is_reported for other in self._tracks.values()):
+            return
+        for other in self._tracks.values():
+            if other is not track and other.offset is not None:
+                other.offset = replace(self._shared)
+        self._shared = None
 
     # -- jumps ---------------------------------------------------------------------------------------------------
 
@@ -312,10 +322,10 @@ class Timeline:
         """Whether the stamp is within a second of where it can be; those that are not are remembered."""
         written_ns = self._read(track, stamp)
         offset = self._shared or track.offset
-        if written_ns is None or offset is None:
+        if written_ns is None or offset is None or track.axis.last_ns is None:
             return True
         ahead_ns = written_ns + offset.value_ns - stamp.arrived_ns
-        back_ns = 0 if track.axis.last_ns is None else track.axis.last_ns - written_ns
+        back_ns = track.axis.last_ns - written_ns
         if ahead_ns <= _JUMP_NS and back_ns <= _JUMP_NS:
             track.suspects.clear()
             return True
