@@ -83,7 +83,7 @@ def cases(quick: bool) -> Iterator[Case]:
     """What is compiled: one window and many, with shares and without, forward and backward."""
     kinds = [torch.bfloat16] if quick else [torch.bfloat16, torch.float16, torch.float32]
     for dtype, width in itertools.product(kinds, [256] if quick else [128, 256, 512]):
-        for windows, strongest in itertools.product([1, 256], [8] if quick else [0, 8]):
+        for windows, strongest in itertools.product([1, 256] if quick else [1, 32, 256], [8] if quick else [0, 8]):
             yield Case(dtype, width, windows, strongest)
         yield Case(dtype, width, 256, 0, backward=True)
 

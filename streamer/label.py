@@ -95,16 +95,21 @@ class _Windows:
             return
 
     def _work(self) -> None:
+        failure: BaseException | None = None
+        try:
+            self._read_all()
+        except BaseException as error:  # noqa: BLE001 - carried to the caller's thread and raised there
+            failure = error
+        self._queue.put(failure)
+
+    def _read_all(self) -> None:
         try:
             for event in self._read():
                 self._take(event)
                 if self._stop.is_set():
                     return
+        finally:
             self._put_all(self._windower.finish(0, tail=True))
-            self._queue.put(None)
-        except BaseException as error:  # noqa: BLE001 - carried to the caller's thread and raised there
-            self._put_all(self._windower.finish(0, tail=True))
-            self._queue.put(error)
 
     def _take(self, event: SourceEvent) -> None:
         if isinstance(event, EpochStart):

@@ -42,7 +42,7 @@ from streamer.store import Store
 
 log = logging.getLogger(__name__)
 
-_RELOAD_EVERY_S = 1.0
+_RELOAD_EVERY_S = 0.5
 _DRAIN_S = 1.0
 # A batch of more windows makes the first of them wait for the last, and gains nothing on a CPU.
 _MAX_WINDOWS = 4
@@ -57,6 +57,8 @@ class Service:
 
     def __init__(self, options: Options) -> None:
         self._options = options
+        # Before it is read: a change from then on is one.
+        self._read_stamp = None if options.config is None else _stamp(options.config)
         self._loaded = configuration(options)
         self._clock = HostClock()
         self._metrics = Metrics()
@@ -231,13 +233,15 @@ class Service:
     # -- the configuration, reread ---------------------------------------------------------------------------------
 
     async def _reload_forever(self, path: Path) -> None:
-        seen = await asyncio.to_thread(_stamp, path)
+        before = self._read_stamp
         while True:
             await asyncio.sleep(_RELOAD_EVERY_S)
             now = await asyncio.to_thread(_stamp, path)
-            if now != seen and now is not None:
-                seen = now
+            # Taken in when it has stood still for a while: half a file may well read as one with fewer streams.
+            if now is not None and now == before and now != self._read_stamp:
+                self._read_stamp = now
                 await self._reload()
+            before = now
 
     async def _reload(self) -> None:
         """Bring the streams to what the file says now; a file with a mistake changes nothing."""
@@ -247,6 +251,9 @@ class Service:
         except UserError as error:
             log.error("the configuration was changed and can't be used; the one before stays in force: %s", error)
             return
+        for warning in loaded.warnings:
+            if warning not in self._loaded.warnings:
+                log.warning("%s", warning)
         old, self._loaded = self.config, loaded
         changes = diff(old, loaded.config)
         for name in changes.removed:

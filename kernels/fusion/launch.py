@@ -129,7 +129,7 @@ def describe(tokens: Tokens, a: Absorbed, k: int, chosen: Tiles | None = None) -
                 "l_block": l_block, "heads": heads, "length": length, "e_block": e_block,
                 "several": several, "t_block": size.t_block,
             },
-            4,
+            8,  # with 4, sm_89 and sm_100 spill
         ),
         Launch(
             fused._project,

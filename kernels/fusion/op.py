@@ -9,6 +9,7 @@ and have none.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,6 +40,8 @@ def fuse(tokens: Tokens, weights: Absorbed, k: int) -> Fused:
 def _check(tokens: Tokens, weights: Absorbed, k: int) -> None:
     """ValueError for what the kernels would misread."""
     ring, table, probes, value = tokens.ring, weights.table, weights.probes, weights.value
+    if not ring.dtype.is_floating_point:
+        raise ValueError(f"fusion: ring must be of floats, not {ring.dtype}")
     if ring.ndim != 2 or probes.ndim != 3 or value.ndim != 3 or table.ndim != 3:
         raise ValueError("fusion: ring is [rows, D]; table, probes and value have three axes")
     (latents, heads, width), length = probes.shape, value.shape[1]
@@ -69,19 +72,19 @@ def _check(tokens: Tokens, weights: Absorbed, k: int) -> None:
             raise ValueError(f"fusion: {name} is {tuple(tensor.shape)}, not {expected[name]}")
         if tensor.dtype != dtype or tensor.device != ring.device or not tensor.is_contiguous():
             raise ValueError(f"fusion: {name} must be contiguous, {dtype}, on {ring.device}: {tensor.dtype}, {tensor.device}")
-    if not ring.dtype.is_floating_point or tokens.offset.numel() % MODALITIES != 1:
-        raise ValueError("fusion: the ring must be of floats, and offset have 3 B + 1 entries")
+    if tokens.offset.numel() % MODALITIES != 1:
+        raise ValueError(f"fusion: offset has 3 B + 1 entries, not {tokens.offset.numel()}")
     if not 0 <= k <= labels:
         raise ValueError(f"fusion: the {k} strongest of {labels} labels")
 
 
 def _in_triton(device: torch.device) -> bool:
-    """Whether the kernels run there. Triton is imported only then: a CPU build of torch has none."""
+    """Whether the kernels run there: on a GPU, and everywhere when they are interpreted."""
     if device.type == "cuda":
         return True
-    from triton import knobs
-
-    return bool(knobs.runtime.interpret)
+    # Only who has imported triton can have asked for its interpreter, and a CPU build of torch comes without triton.
+    launch = sys.modules.get("kernels.fusion.launch")
+    return launch is not None and bool(launch.INTERPRETED)
 
 
 def _longest(tokens: Tokens) -> int:

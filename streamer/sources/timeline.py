@@ -305,7 +305,7 @@ class Timeline:
         return track.offset.follow(track.delay.least_ns(now_ns), now_ns)
 
     def _join(self, track: _Track, delay_ns: int, now_ns: int) -> None:
-        """A track appeared late: it takes the offset of the others if it is on their axis, and has its own otherwise."""
+        """A track appeared late: it shares the offset of the others if it is on their axis, else it has its own."""
         track.offset = _Offset(delay_ns, now_ns)
         if self._shared is None:
             return
@@ -337,7 +337,8 @@ class Timeline:
         return len(suspects) == _CONFIRM and max(suspects) - min(suspects) < _JUMP_NS
 
     def _is_late(self, track: _Track, stamp: Stamp, media_ns: int) -> bool:
-        if stamp.arrived_ns - media_ns <= _JUMP_NS:
+        held_ns = track.axis.interval_ns if stamp.delayed else 0
+        if stamp.arrived_ns - media_ns - held_ns <= _JUMP_NS:
             track.late_since_ns = None
             return False
         if track.late_since_ns is None:

@@ -84,3 +84,21 @@ def error(got: Tensor, expected: Tensor) -> float:
     """Relative error in the Euclidean norm; NaN stays NaN, and so fails any comparison."""
     difference = (got.double() - expected.double()).norm()
     return float(difference / expected.double().norm().clamp(min=1e-300)) if expected.numel() else 0.0
+
+
+def moved(values: Tokens, device: torch.device) -> Tokens:
+    """The same tokens on a device."""
+    return Tokens(*(part.to(device) for part in values))
+
+
+def written(plan: object) -> list[Tensor]:
+    """All memory that a plan's launches write."""
+    names = {"pooled", "lse", "score", "hidden", "lifted", "logits", "shapley", "top", "shares", "mass"}
+    found = {id(t): t for launch in plan.launches for name, t in launch.args.items() if name in names}  # type: ignore[attr-defined]
+    return list(found.values())
+
+
+def poison(tensors: Sequence[Tensor]) -> None:
+    """NaN, or a number that is no index: what is read before it is written, or never written, shows."""
+    for tensor in tensors:
+        tensor.fill_(torch.nan if tensor.is_floating_point() else -(2**40))

@@ -226,6 +226,28 @@ def test_a_track_that_appears_late_joins_in() -> None:
         assert abs(errors(placed, "audio")[-1] - errors(placed, "video")[-1]) < 3 * MS
 
 
+def test_a_late_track_whose_first_stamp_is_missing_joins_in() -> None:
+    """The first picture of a track that appears late has no stamp: it passes through, and the next find their place."""
+    late = video(captured_from_ns=5 * S, edit=lambda count, ticks: None if count == 0 else ticks)
+    placed = run([audio(), late], 15 * S)
+    assert len(epochs(placed)) == 1
+    assert max(abs(error) for error in errors(placed, "video")) < 20 * MS
+
+
+def test_parts_of_one_picture_stay_together() -> None:
+    """Two packets with one stamp, headers and picture, have one media time, and leave the others where they are."""
+    timeline, placed = Timeline("reports"), []
+    for arrived_ns, _, stamp in video(delayed=True, delay_ns=45 * MS).packets(10 * S):
+        placed += timeline.feed(stamp)
+        if stamp.payload % S == 0:
+            placed += timeline.feed(Stamp("video", stamp.pts, stamp.dts, 1, 90_000, arrived_ns, None, True, True, -1))
+    for before, after in pairwise(placed):
+        if after.stamp.payload == -1:
+            assert after.media_ns == before.media_ns
+    whole = [item for item in placed if item.stamp.payload >= 0]
+    assert max(abs(item.media_ns - item.stamp.payload - 5 * MS) for item in whole) < 5 * MS
+
+
 # -- drift -------------------------------------------------------------------------------------------------------------
 
 
@@ -337,6 +359,12 @@ def test_a_camera_of_one_picture_in_two_seconds_does_not_jump() -> None:
     placed = run([video(interval_ns=2 * S)], 60 * S)
     assert len(epochs(placed)) == 1
     assert max(abs(error) for error in errors(placed, "video")) < 20 * MS
+
+
+def test_a_slow_camera_whose_pictures_are_held_back_is_not_late() -> None:
+    """One picture a second, each delivered when the next begins, is a second behind for good: that is no jump."""
+    placed = run([video(interval_ns=S, delayed=True, delay_ns=1005 * MS), audio()], 60 * S)
+    assert len(epochs(placed)) == 1
 
 
 def test_stamps_that_repeat_or_step_back_rise_evenly() -> None:
