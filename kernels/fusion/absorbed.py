@@ -73,14 +73,12 @@ def absorb(w: Weights, dtype: torch.dtype | None = None) -> Absorbed:
 
 
 def shapley_weights(like: Tensor) -> Tensor:
-    """`[3, 8]`: what the worth of each subset counts in each modality's Shapley value."""
-    rows = []
-    for m in range(MODALITIES):
-        inside = [subset >> m & 1 for subset in range(SUBSETS)]
-        others = [subset.bit_count() - member for subset, member in zip(range(SUBSETS), inside, strict=True)]
-        chance = [math.factorial(n) * math.factorial(2 - n) / math.factorial(3) for n in others]
-        rows.append([c if member else -c for c, member in zip(chance, inside, strict=True)])
-    return torch.tensor(rows, dtype=like.dtype, device=like.device)
+    """`[3, 8]`: what the worth of each subset counts in each modality's Shapley value. Made on the device, by arithmetic."""
+    subset = torch.arange(SUBSETS, device=like.device)
+    member = subset >> torch.arange(MODALITIES, device=like.device).unsqueeze(1) & 1
+    others = member.sum(0) - member
+    chance = torch.where(others == 1, 1, 2).to(like.dtype) / 6  # others! (2 - others)! / 3!
+    return torch.where(member == 1, chance, -chance)
 
 
 def fuse(tokens: Tokens, a: Absorbed, k: int, longest: int) -> Fused:
@@ -114,7 +112,7 @@ def pool(tokens: Tokens, a: Absorbed, longest: int) -> Pooled:
 def tail(pooled: Pooled, a: Absorbed, shares: bool) -> tuple[Tensor, Tensor]:
     """Logits `[B, C]` and Shapley values `[B, 3, C]` of every label (no labels' without `shares`)."""
     inner = a.prior.dtype
-    subsets = torch.arange(SUBSETS, device=a.prior.device) if shares else torch.tensor([SUBSETS - 1]).to(a.prior.device)
+    subsets = torch.arange(0 if shares else SUBSETS - 1, SUBSETS, device=a.prior.device)
     attended = torch.einsum("brmlh,bmlhe->brlhe", *_parts(pooled, subsets))
     h = a.prior + attended.flatten(2) @ a.out.to(inner).T
     inside = F.gelu(F.layer_norm(h, h.shape[-1:], eps=EPSILON) @ a.up.to(inner).T + a.up_bias)
@@ -156,7 +154,7 @@ def tail_backward(grad: Tensor, pooled: Pooled, a: Absorbed) -> TailGradients:
     """Gradients for those of the logits, `[B, C]`: one row a window, since the logits are those of the full set alone."""
     inner = a.prior.dtype
     out, up, head = a.out.to(inner), a.up.to(inner), a.head.to(inner)
-    weight, value = (part.squeeze(1) for part in _parts(pooled, torch.tensor([SUBSETS - 1]).to(grad.device)))
+    weight, value = (part.squeeze(1) for part in _parts(pooled, torch.arange(SUBSETS - 1, SUBSETS, device=grad.device)))
     attended = torch.einsum("bmlh,bmlhe->blhe", weight, value)
     h = a.prior + attended.flatten(1) @ out.T
     variance, mean = torch.var_mean(h, -1, keepdim=True, correction=0)

@@ -14,23 +14,24 @@ from kernels.fusion.tensors import EPSILON, MODALITIES, SUBSETS, Fused, Tokens, 
 def fuse(tokens: Tokens, w: Weights, k: int) -> Fused:
     """Labels of every window, and what the k strongest rest on (Shapley, "A value for n-person games", 1953)."""
     segments = len(tokens.offset) - 1
-    owner = torch.searchsorted(tokens.offset, torch.arange(len(tokens.slot)).to(tokens.offset), right=True) - 1
+    owner = torch.searchsorted(tokens.offset, torch.arange(len(tokens.slot)).to(tokens.slot), right=True) - 1
     slot, when = (torch.where(owner < segments, index, 0) for index in (tokens.slot, tokens.when))
     x = tokens.ring[slot] + w.modality[owner % MODALITIES] + w.time[when]
     x = F.layer_norm(x, x.shape[-1:], w.gain, w.shift, EPSILON)
     value = torch.einsum("nd,hed->nhe", x, w.value) + w.value_bias
     score = torch.einsum("lhe,hed,nd->nlh", w.query, w.key, x) / math.sqrt(w.query.shape[-1])
     # Softmax statistics of each segment: maximum, sum, weighted value. The last row is nobody's.
-    lowest = torch.full((segments + 1, *score.shape[1:]), -torch.inf).to(score)
+    lowest = score.new_full((segments + 1, *score.shape[1:]), -torch.inf)
     maximum = lowest.scatter_reduce(0, owner[:, None, None].expand_as(score), score.detach(), "amax")
     each = torch.exp(score - maximum[owner])
     total = torch.zeros_like(maximum).index_add(0, owner, each)
-    weighted = torch.zeros(*total.shape, value.shape[-1]).to(total)
-    weighted = weighted.index_add(0, owner, each.unsqueeze(-1) * value.unsqueeze(1))
+    weighted = total.new_zeros(*total.shape, value.shape[-1]).index_add(
+        0, owner, each.unsqueeze(-1) * value.unsqueeze(1)
+    )
     parts = [part[:segments].unflatten(0, (-1, MODALITIES)) for part in (maximum, total, weighted)]
     subsets = [[m for m in range(MODALITIES) if subset >> m & 1] for subset in range(SUBSETS)]
     worth = torch.stack([_logits(_merge(parts, subset)[0], w) for subset in subsets])  # [8, B, C], by bit mask
-    shapley = torch.zeros(MODALITIES, *worth.shape[1:]).to(worth)
+    shapley = worth.new_zeros(MODALITIES, *worth.shape[1:])
     for m in range(MODALITIES):
         for subset in range(SUBSETS):
             if not subset >> m & 1:

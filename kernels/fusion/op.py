@@ -71,7 +71,9 @@ def _check(tokens: Tokens, weights: Absorbed, k: int) -> None:
         if tuple(tensor.shape) != expected[name]:
             raise ValueError(f"fusion: {name} is {tuple(tensor.shape)}, not {expected[name]}")
         if tensor.dtype != dtype or tensor.device != ring.device or not tensor.is_contiguous():
-            raise ValueError(f"fusion: {name} must be contiguous, {dtype}, on {ring.device}: {tensor.dtype}, {tensor.device}")
+            raise ValueError(
+                f"fusion: {name} must be contiguous, {dtype}, on {ring.device}: {tensor.dtype}, {tensor.device}"
+            )
     if tokens.offset.numel() % MODALITIES != 1:
         raise ValueError(f"fusion: offset has 3 B + 1 entries, not {tokens.offset.numel()}")
     if not 0 <= k <= labels:
@@ -147,9 +149,7 @@ def _(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
 
 
 @torch.library.custom_op("kernels::fusion_backward", mutates_args=())
-def _fusion_backward(
-    grad: Tensor, inputs: Sequence[Tensor], value: Tensor, lse: Tensor, of_ring: bool
-) -> list[Tensor]:
+def _fusion_backward(grad: Tensor, inputs: Sequence[Tensor], value: Tensor, lse: Tensor, of_ring: bool) -> list[Tensor]:
     """Gradients of the ring (empty unless asked for) and of the ten weights, in `inner_dtype`."""
     tokens, weights = Tokens(*inputs[:4]), Absorbed(*inputs[4:])
     pooled = Pooled(value, lse, lse)  # the scores are computed anew

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +21,9 @@ from streamer.sources.inputs import Input, Opener, Stamper
 from streamer.sources.timeline import Epoch, Placed, Timeline
 
 log = logging.getLogger(__name__)
+
+# Readers step back by this much: where the cores don't suffice, pictures are given up, and not the answers.
+_NICE = 5
 
 _MS = 1_000_000
 _S = 1_000_000_000
@@ -78,6 +84,7 @@ class Reader:
 
     def _run(self) -> None:
         fault: Fault | None
+        _yield_to_others()
         try:
             fault = self._read()
         except (FFmpegError, SourceFault, OSError) as error:
@@ -153,3 +160,10 @@ class Reader:
         if camera_ns is not None and abs(camera_ns - wall_offset_ns) < _SANE_WALL_NS:
             wall_offset_ns = camera_ns
         return EpochStart("jump" if epoch.jump else "start", epoch.media_ns, wall_offset_ns)
+
+
+def _yield_to_others() -> None:
+    """Lower this thread's priority below the event loop's and the engine's (Linux keeps one for each thread)."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # a sandbox may forbid it, and nothing depends on it
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

@@ -56,7 +56,11 @@ def weights(shape: Shape, seed: int = 0, dtype: torch.dtype = torch.float64, sha
 
 
 def tokens(
-    shape: Shape, counts: Sequence[tuple[int, int, int]], seed: int = 0, dtype: torch.dtype = torch.float64, spare: int = 3
+    shape: Shape,
+    counts: Sequence[tuple[int, int, int]],
+    seed: int = 0,
+    dtype: torch.dtype = torch.float64,
+    spare: int = 3,
 ) -> Tokens:
     """Tokens of one window for each (video, audio, text) of `counts`, shared among windows as rings share them.
 

@@ -44,7 +44,9 @@ def compare(got: Fused, expected: Fused, limit: float) -> None:
     assert error(got.shares, shares) < 2 * limit  # differences of logits: the error of two of them
 
 
-def check(shape: Shape, counts: Sequence[tuple[int, int, int]], dtype: torch.dtype, k: int, device: torch.device) -> None:
+def check(
+    shape: Shape, counts: Sequence[tuple[int, int, int]], dtype: torch.dtype, k: int, device: torch.device
+) -> None:
     w = weights(shape, dtype=dtype)
     given = tokens(shape, counts, dtype=dtype)
     folded = Absorbed(*(part.to(device) for part in absorb(w)))
@@ -56,7 +58,9 @@ def check(shape: Shape, counts: Sequence[tuple[int, int, int]], dtype: torch.dty
 def test_every_dtype(dtype: torch.dtype, k: int, device: torch.device) -> None:
     """Ragged windows, empty ones among them, are right in every dtype, with shares and without."""
     if dtype == torch.float64 and device.type == "cuda":
-        pytest.skip("float64 is for checking gradients in the interpreter: TRITON_INTERPRET=1 on a machine without a GPU")
+        pytest.skip(
+            "float64 is for checking gradients in the interpreter: TRITON_INTERPRET=1 on a machine without a GPU"
+        )
     check(Shape(), RAGGED, dtype, k, device)
 
 
