@@ -322,7 +322,7 @@ class Bench:
 
         folded = absorbed.absorb(random_weights(size, self.device, seed=1))
         tokens = random_tokens(size, self.device, seed=2)
-        usual = launch.tiles(size.windows, tokens.ring.dtype)
+        usual = launch.tiles(size.windows, tokens.ring.dtype, size.width)
         for name, values in _CHANGES.items():
             for value in values:
                 if self.left_s() < 20 or value == getattr(usual, name):

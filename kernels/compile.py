@@ -152,7 +152,9 @@ def compile_for(launch: fusion.Launch, sm: int) -> tuple[int, int, int]:
 
 def survey(quick: bool) -> Iterator[Compiled]:
     """Everything of `cases` on every generation, each kernel once."""
-    tool = re.findall(r"V(\d+\.\d+\.\d+)", _output(_tool("ptxas"), "--version"))
+    assembler = {
+        sm: _version(_tool("ptxas-blackwell" if sm >= 100 else "ptxas")) for sm in SHARED_LIMIT
+    }  # as triton does
     seen = set()
     for case in cases(quick):
         for launch, sm in itertools.product(launches(case), SHARED_LIMIT):
@@ -170,7 +172,7 @@ def survey(quick: bool) -> Iterator[Compiled]:
             kernel, dtype = launch.kernel.__name__.strip("_"), str(case.dtype).removeprefix("torch.")
             yield Compiled(
                 kernel, sm, dtype, case.width, case.windows, case.strongest, launch.warps, registers, shared, spilled,
-                triton.__version__, tool[0],
+                triton.__version__, assembler[sm],
             )  # fmt: skip
 
 
@@ -179,8 +181,10 @@ def _tool(name: str) -> str:
     return str(Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / name)
 
 
-def _output(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def _version(program: str) -> str:
+    """What it says of itself, as in V12.8.93."""
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    return re.findall(r"V(\d+\.\d+\.\d+)", said)[0] if "V" in said else "unknown"
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -170,8 +171,9 @@ def _options(given: dict[str, Any], config: Path | None, streams: dict[str, Stre
     callback=_sources,
     help="A stream; may repeat. rtsp://, rtsps://, file:PATH or device:PATH.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Tell the addresses as one JSON object on standard output.")
 @_serving_options
-def run(config: Path | None, sources: dict[str, StreamConfig], **given: Any) -> None:
+def run(config: Path | None, sources: dict[str, StreamConfig], as_json: bool, **given: Any) -> None:
     """Run the service: take in the streams, label them, publish.
 
     CONFIG is a YAML file; changing it changes the running service. Without one, name the streams with --source.
@@ -184,18 +186,20 @@ def run(config: Path | None, sources: dict[str, StreamConfig], **given: Any) -> 
     from streamer.service import serve
     from streamer.terminal import Console
 
-    console = Console()
+    console = Console(as_json=as_json)
     serve(_options(given, config, sources), console.service_started, console.fetching)
 
 
 @main.command()
 @click.option("--source", metavar="URL", help="Your own camera or clip instead of the demo's.")
+@click.option("--json", "as_json", is_flag=True, help="Addresses and messages as JSON, one object a line.")
 @_serving_options
-def demo(source: str | None, **given: Any) -> None:
+def demo(source: str | None, as_json: bool, **given: Any) -> None:
     """Show it working: a camera that loops a real clip with sound, the service, its page, and the labels here."""
     from streamer.demo.show import show
 
-    show(_options(given, None, {} if source is None else {"demo": StreamConfig(source=source)}))
+    streams = {} if source is None else {"demo": StreamConfig(source=source)}
+    show(_options(given, None, streams), as_json=as_json)
 
 
 @main.command()
@@ -263,13 +267,17 @@ def watch(
 
 @main.command()
 @click.argument("config", type=click.Path(path_type=Path))
-def check(config: Path) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output, even where all is well.")
+def check(config: Path, as_json: bool) -> None:
     """Say what is wrong in a configuration, each with its place; nothing and exit code 0 where all is well."""
     from streamer.configfile import problems
 
     found = problems(config)
-    for problem in found:
-        click.echo(problem, err=True)
+    if as_json:
+        click.echo(json.dumps({"problems": found}))
+    else:
+        for problem in found:
+            click.echo(problem, err=True)
     if found:
         raise SystemExit(2)
 

@@ -43,7 +43,7 @@ def configuration(options: Options) -> configfile.Loaded:
     """The file's configuration with the command line's words in their places.
 
     Raises:
-        UserError: the file can't be used, or there is nothing to take in.
+        UserError: the file, or what the command line says, can't be used.
     """
     loaded = configfile.Loaded(Config(), []) if options.config is None else configfile.load(options.config)
     config = loaded.config

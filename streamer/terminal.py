@@ -38,7 +38,8 @@ class _Output(rich.console.Console):
 class Console:
     """Standard output for what was asked for, standard error for how it goes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, as_json: bool = False) -> None:
+        self._as_json = as_json
         self.out = _Output(highlight=False, soft_wrap=True)
         self.err = _Output(stderr=True, highlight=False, soft_wrap=True)
         self._bars: Progress | None = None
@@ -52,6 +53,9 @@ class Console:
     def service_started(self, addresses: Addresses) -> None:
         """Tell where the page and the websocket are."""
         self.fetched()
+        if self._as_json:
+            click.echo(msgspec.json.encode(addresses))
+            return
         self.err.print(Text.assemble("page       ", (addresses.page, "bold underline")))
         self.err.print(Text.assemble("websocket  ", addresses.websocket))
         self.err.print(Text.assemble("store      ", addresses.store))

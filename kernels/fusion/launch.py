@@ -66,15 +66,16 @@ class Plan:
     pooled: Pooled
 
 
-def tiles(windows: int, dtype: torch.dtype) -> Tiles:
+def tiles(windows: int, dtype: torch.dtype, width: int) -> Tiles:
     """Sizes by counting: few windows spread the weights over many small blocks, many windows re-read them seldom."""
     if dtype not in (torch.bfloat16, torch.float16):  # no tensor cores: for checking, not for speed
         return Tiles(4, 16, 32, 16, 16, 16, 16, 32, warps=4)
+    d_block = 128 if width <= 128 else 64  # in two pieces of 64, 128 columns make sm_90 and sm_100 spill
     if windows <= 8:
-        return Tiles(4, 32, 64, 16, 16, 16, 16, 64, warps=4)
+        return Tiles(4, 32, d_block, 16, 16, 16, 16, 64, warps=4)
     if windows <= 64:
-        return Tiles(4, 32, 64, 32, 32, 32, 16, 64, warps=4)
-    return Tiles(8, 32, 64, 64, 64, 64, 32, 64, warps=8)  # with 4, sm_80 and sm_100 spill
+        return Tiles(4, 32, d_block, 32, 32, 32, 16, 64, warps=4)
+    return Tiles(8, 32, d_block, 64, 64, 64, 32, 64, warps=8)  # with 4 warps, sm_80 and sm_100 spill
 
 
 def forward(tokens: Tokens, a: Absorbed, k: int, chosen: Tiles | None = None) -> tuple[Fused, Pooled]:
@@ -93,7 +94,7 @@ def describe(tokens: Tokens, a: Absorbed, k: int, chosen: Tiles | None = None) -
     (latents, heads, width), length = a.probes.shape, a.value.shape[1]
     (labels, deep), wide = a.head.shape, len(a.up)
     groups = latents * heads
-    size = tiles(windows, kind) if chosen is None else chosen
+    size = tiles(windows, kind, width) if chosen is None else chosen
     subsets, parts = (SUBSETS, MODALITIES + 1) if k > 0 else (1, 1)
 
     def empty(*shape: int, dtype: torch.dtype = inner) -> Tensor:

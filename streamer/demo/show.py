@@ -18,14 +18,14 @@ from streamer.terminal import Console
 from streamer.watch import Subscription, watch
 
 
-def show(options: Options) -> None:
+def show(options: Options, *, as_json: bool = False) -> None:
     """Run the demo until Ctrl-C or SIGTERM. `options.streams` names the user's own source; empty: the demo's clip.
 
     Raises:
         MediaError: the demo's clip can't be had (name a source then), or its camera can't start.
         StreamerError: the service can't start.
     """
-    console = Console()
+    console = Console(as_json=as_json)
     with contextlib.ExitStack() as stack:
         if not options.streams:
             clip = reel(progress=console.fetching)
@@ -37,17 +37,17 @@ def show(options: Options) -> None:
                 console.err.print(Text(f"           {line}", "dim"))
         for name, entry in options.streams.items():
             console.err.print(Text.assemble("camera     ", f"{mask_url(entry.source)} as ", (name, "cyan")))
-        asyncio.run(_show(Service(options), console))
+        asyncio.run(_show(Service(options), console, as_json))
 
 
-async def _show(service: Service, console: Console) -> None:
+async def _show(service: Service, console: Console, as_json: bool) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with service.running(console.fetching) as addresses:
         console.service_started(addresses)
-        labels = asyncio.create_task(watch(_subscription(service, addresses)))
+        labels = asyncio.create_task(watch(_subscription(service, addresses), as_json=as_json))
         await stop.wait()
         labels.cancel()
         await asyncio.gather(labels, return_exceptions=True)

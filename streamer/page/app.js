@@ -140,7 +140,7 @@ async function begin() {
     $("token-form").hidden = true;
     const scheme = location.protocol === "https:" ? "wss:" : "ws:";
     const url = new URL(`${scheme}//${location.hostname}:${info.websocket_port}${info.websocket_path}`);
-    if (token) url.searchParams.set("token", token);
+    if (token) url.searchParams.set("access_token", token);
     const live = () => [...cards.values()].some((one) => one.status.state === "live");
     new Feed(url, { onMessage: take, onLink: showLink, expectsTraffic: live });
     poll();

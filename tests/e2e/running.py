@@ -49,7 +49,7 @@ class Running:
         """Status and JSON body of a request with a JSON body."""
         async with self.session.request(method, self.page + path, json=body) as answer:
             text = await answer.text()
-            return answer.status, json.loads(text) if text else None
+            return answer.status, json.loads(text) if "json" in answer.content_type else text
 
     async def messages(self, query: str = "") -> AsyncIterator[dict[str, Any]]:
         """What a subscriber gets, `hello` first."""

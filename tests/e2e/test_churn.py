@@ -73,6 +73,24 @@ async def test_streams_that_come_and_go(looping_clip: Path, toolkit_camera: Star
         assert "guest" not in metrics
 
 
+async def test_a_stream_removed_while_its_camera_hangs(looping_clip: Path, toolkit_camera: StartCamera) -> None:
+    """Removing a stream whose camera is frozen, before it connected or after, is done soon and frees its thread and its
+    connection."""
+    camera = toolkit_camera(looping_clip)
+    async with service() as running, following(running) as follower, Proxy(camera.port) as proxy:
+        await cycle(running, follower, 0, camera.url)
+        process = psutil.Process(running.process.pid)
+        was = Held.by(process)
+        async with added(running, "live", proxy.url(camera.url)):
+            await follower.until_segments("live", 2)
+            proxy.freeze()
+            async with added(running, "never", proxy.url(camera.url)):
+                await eventually(lambda: proxy.connections == 2)
+            removing_s = asyncio.get_running_loop().time()
+        assert asyncio.get_running_loop().time() - removing_s < 2.0
+        await eventually(lambda: holds_no_more(process, was), 20, f"as before: {was}")
+
+
 def holds_no_more(process: psutil.Process, was: Held) -> bool:
     now = Held.by(process)
     return now.threads <= was.threads and now.files <= was.files

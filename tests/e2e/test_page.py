@@ -260,7 +260,7 @@ async def test_it_asks_for_a_token_where_one_is_needed() -> None:
         await page.tab.evaluate(enter.format("s3cret"))
         await page.hub.send(segment())
         await page.tab.until(row("Dog"))
-        assert page.hub.asked == ["/v1/subscribe?token=s3cret"]
+        assert page.hub.asked == ["/v1/subscribe?access_token=s3cret"]
 
 
 async def test_fifty_streams_at_twice_a_second_leave_the_browser_idle_time() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import redis.asyncio as redis
+from websockets.exceptions import InvalidStatus
 
 from streamer.store import EmbeddedStore
 from tests.cameras import ToolkitCamera
@@ -200,3 +201,24 @@ async def test_a_store_that_is_gone_for_a_while_loses_nothing(looping_clip: Path
         seqs = [s["seq"] for s in page["segments"]]
         assert seqs == list(range(len(seqs)))
         assert any(s["delivered_late"] for s in page["segments"]) and not page["segments"][-1]["delivered_late"]
+
+
+async def test_with_tokens_nobody_is_served_without_one(
+    looping_clip: Path, toolkit_camera: StartCamera, tmp_path: Path
+) -> None:
+    """Where tokens are set, API and websocket refuse those who show none; with one, as header or in the query, both
+    serve."""
+    camera = toolkit_camera(looping_clip)
+    config = tmp_path / "locked.yaml"
+    config.write_text(json.dumps({"streams": {"door": {"source": camera.url}}, "tokens": ["s3cret-token"]}))
+    async with service(config=config) as running:
+        assert (await running.call("GET", "/healthz"))[0] == 200
+        assert (await running.call("GET", "/v1/streams"))[0] == 401
+        with pytest.raises(InvalidStatus) as refused:
+            await running.first(1, "hello")
+        assert refused.value.response.status_code == 401
+        assert await running.first(1, "segment", "?access_token=s3cret-token")
+        bearer = {"Authorization": "Bearer s3cret-token"}
+        async with running.session.get(running.page + "/v1/streams", headers=bearer) as answer:
+            assert answer.status == 200
+        assert "s3cret-token" not in "".join(running.log)
