@@ -2,15 +2,17 @@
 
     python -m kernels.bench                  everything; the table goes to kernels/results/fusion-GPU.csv
     python -m kernels.bench --sweep          then other tile sizes, one change at a time
-    python -m kernels.bench --dry-run        tiny sizes, interpreted if there is no GPU: that the script works, not how fast
+    python -m kernels.bench --dry-run        tiny sizes, interpreted without a GPU: that the script works, not how fast
 
-Nothing is timed before it is right: each size is first compared with the definition in float64, on memory filled with NaN;
-a red gate ends the run with exit code 1. A time is the device's: repetitions captured in one CUDA graph, divided by their
-number. Hot: inputs and weights are in L2. Cold: L2 is overwritten before each repetition, and what that takes is taken
-off. `eager` is the definition as it is called, launches included. `compiled` is the absorbed form, which needs fewer
-operations, under torch.compile with max-autotune, in the same graphs as ours. Floors come from counted operations and bytes
-over ceilings measured in the same run: a large matrix product and a large copy.
+Nothing is timed before it is right: each size is first compared with the definition in float64, on memory filled with
+NaN; a red gate ends the run with exit code 1. A time is the device's: repetitions captured in one CUDA graph, divided
+by their number. Hot: inputs and weights are in L2. Cold: L2 is overwritten before each repetition, and what that takes
+is taken off. `eager` is the definition as it is called, launches included. `compiled` is the absorbed form, which needs
+fewer operations, under torch.compile with max-autotune, in the same graphs as ours. Floors come from counted operations
+and bytes over ceilings measured in the same run: a large matrix product and a large copy.
 """
+
+# mypy: disable-error-code="import-untyped"
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ from torch import Tensor
 from kernels.fusion import absorbed, naive
 from kernels.fusion.absorbed import Absorbed
 from kernels.fusion.tensors import Fused, Tokens, Weights
+from kernels.timing import Clock, ceilings
 
 RESULTS = Path(__file__).parent / "results"
 STRONGEST = 8
@@ -129,7 +132,7 @@ def random_weights(size: Size, device: torch.device, seed: int) -> Weights:
 
 
 def random_tokens(size: Size, device: torch.device, seed: int) -> Tokens:
-    """Windows of 9 frames, 5 patches and 0 to 20 pieces of text, 24 tokens on average, from a ring of 8 times as many."""
+    """Windows of 9 frames, 5 patches, 0 to 20 pieces of text: 24 tokens on average, of a ring of 8 times as many."""
     draw = torch.Generator().manual_seed(seed)
     text = torch.randint(21, (size.windows,), generator=draw)
     counts = torch.stack([torch.full_like(text, 9), torch.full_like(text, 5), text], dim=1).flatten()
@@ -142,7 +145,7 @@ def random_tokens(size: Size, device: torch.device, seed: int) -> Tokens:
 
 
 def count(size: Size, tokens: int, k: int) -> tuple[int, int]:
-    """Operations (a multiplication and an addition are two) and bytes (inputs and results once), as README.md counts."""
+    """Operations (multiplying and adding are two) and bytes (inputs and results once), as README.md counts them."""
     width, groups, attended = size.width, size.latents * size.heads, size.latents * size.heads * size.length
     subsets, shapley = (8, 4) if k else (1, 1)
     a_token = 2 * groups * width * 2
@@ -155,86 +158,8 @@ def count(size: Size, tokens: int, k: int) -> tuple[int, int]:
     return tokens * a_token + 2 * size.windows * a_window, moved
 
 
-class Clock:
-    """Times calls on a device: percentiles of the time a call, in microseconds."""
-
-    def __init__(self, device: torch.device, rounds: int, repeats: int) -> None:
-        self.device, self.rounds, self.repeats = device, rounds, repeats
-        if device.type == "cuda":
-            cache: int = torch.cuda.get_device_properties(device).L2_cache_size
-            self._flood = torch.empty(max(2 * cache, 1 << 26) // 4, dtype=torch.int32, device=device)
-
-    def percentiles(self, call: Callable[[], object], cold: bool) -> tuple[float, float, float]:
-        """p20, p50 and p80 of `call` captured in a graph (of plain calls where there is no GPU)."""
-        if self.device.type != "cuda":
-            return _spread(self._plain(call))
-        if not cold:
-            return _spread(self._replays([call] * self.repeats))
-        flush = self._flood.zero_
-        alone = float(np.median(self._replays([flush] * self.repeats)))
-        both = self._replays([flush, call] * self.repeats)
-        return _spread([max(sample - alone, 0.0) for sample in both])
-
-    def as_called(self, call: Callable[[], object]) -> tuple[float, float, float]:
-        """The same without a graph: what launching from Python takes is in it."""
-        if self.device.type != "cuda":
-            return _spread(self._plain(call))
-        for _ in range(3):
-            call()
-        return _spread([self._between(call) for _ in range(self.rounds)])
-
-    def _replays(self, calls: Sequence[Callable[[], object]]) -> list[float]:
-        """Samples of a graph of these calls, over `repeats`."""
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # compiling, tuning and first allocations are no part of a graph
-            for call in calls[:2]:
-                for _ in range(3):
-                    call()
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            for call in calls:
-                call()
-        for _ in range(5):
-            graph.replay()
-        return [self._between(graph.replay) / self.repeats for _ in range(self.rounds)]
-
-    def _between(self, call: Callable[[], object]) -> float:
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        begin.record()
-        call()
-        end.record()
-        end.synchronize()
-        return float(begin.elapsed_time(end)) * 1e3
-
-    def _plain(self, call: Callable[[], object]) -> list[float]:
-        samples = []
-        for _ in range(self.rounds):
-            begin = time.perf_counter()
-            call()
-            samples.append((time.perf_counter() - begin) * 1e6)
-        return samples
-
-
-def _spread(samples: Sequence[float]) -> tuple[float, float, float]:
-    p20, p50, p80 = np.percentile(np.asarray(samples), [20, 50, 80])
-    return float(p20), float(p50), float(p80)
-
-
-def ceilings(device: torch.device, clock: Clock) -> tuple[float, float]:
-    """Operations a second of a large bfloat16 matrix product, bytes a second of a large copy (read and written)."""
-    side, length = (8192, 1 << 28) if device.type == "cuda" else (256, 1 << 20)
-    a = torch.randn(side, side, device=device).bfloat16()
-    b = torch.randn(side, side, device=device).bfloat16()
-    source, target = torch.ones(length, device=device), torch.empty(length, device=device)
-    product = clock.as_called(lambda: torch.mm(a, b))[1]
-    copied = clock.as_called(lambda: target.copy_(source))[1]
-    return 2 * side**3 / product * 1e6, 8 * length / copied * 1e6
-
-
 def gate(tokens: Tokens, learned: Weights, folded: Absorbed, size: Size, k: int) -> float:
-    """The largest relative error of logits and mass, of shares halved (differences of two). GateError if it is too large."""
+    """The largest relative error of logits, mass and (halved: differences of two) shares. GateError if too large."""
     from kernels.fusion import launch
 
     plan = launch.describe(tokens, folded, k)
@@ -298,7 +223,7 @@ class Bench:
         )
 
     def compiled(self, size: Size) -> None:
-        """The absorbed form compiled, in a process of its own: tuning can take any time, and must not take the results."""
+        """The absorbed form compiled, in a process of its own: tuning can take any time, but not the results."""
         spare = self.left_s()
         if spare < 20:
             self.add("compiled", size, None, STRONGEST, "hot", (np.nan,) * 3, note="not measured: no time was left")
@@ -351,11 +276,12 @@ class Bench:
         number = len((tokens or random_tokens(size, torch.device("cpu"), seed=2)).slot)
         operations, moved = count(size, number, k)
         floor = max(operations / self.peak[0], moved / self.peak[1]) * 1e6
-        import triton
+        from triton import __version__ as triton
 
+        p20, p50, p80 = (round(sample, 3) for sample in times)
         row = Row(
-            variant, size.width, size.windows, number, k, size.dtype, cache, *(round(t, 3) for t in times), round(floor, 3),
-            moved, operations, error, self.gpu, torch.__version__, triton.__version__, torch.version.cuda or "none",
+            variant, size.width, size.windows, number, k, size.dtype, cache, p20, p50, p80, round(floor, 3), moved,
+            operations, error, self.gpu, torch.__version__, triton, torch.version.cuda or "none",
             _commit(), "; ".join(filter(None, ["dry run" if self.dry else "", note])),
         )  # fmt: skip
         self.rows.append(row)

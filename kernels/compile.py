@@ -3,9 +3,11 @@
     python -m kernels.compile                       the whole grid, kept in kernels/results/compiled.csv
     python -m kernels.compile --quick --out FILE    what every change is held to: width 256 in bfloat16
 
-Registers and spills are ptxas's, read from the binary by `cuobjdump`, which triton's wheel carries. Exit code 1: a kernel
-spills registers to memory, or asks for more shared memory than a block can have.
+Registers and spills are ptxas's, read from the binary by `cuobjdump`, which triton's wheel carries. Exit code 1: a
+kernel spills registers to memory, or asks for more shared memory than a block can have.
 """
+
+# mypy: disable-error-code="import-untyped"
 
 from __future__ import annotations
 
@@ -201,8 +203,11 @@ def main() -> int:
     rows = []
     for row in survey(chosen.quick):
         rows.append(row)
-        print(f"{row.kernel:14} sm_{row.sm:<4} {row.dtype:9} D={row.width:<4} B={row.windows:<4} k={row.strongest} "
-              f"warps={row.warps} registers={row.registers} shared={row.shared} spilled={row.spilled}", flush=True)  # fmt: skip
+        print(
+            f"{row.kernel:14} sm_{row.sm:<4} {row.dtype:9} D={row.width:<4} B={row.windows:<4} k={row.strongest} "
+            f"warps={row.warps} registers={row.registers} shared={row.shared} spilled={row.spilled}",
+            flush=True,
+        )
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         with out.open("w", newline="", encoding="utf-8") as file:

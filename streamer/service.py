@@ -12,7 +12,7 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -39,6 +39,7 @@ from streamer.server import Server, ServerConfig
 from streamer.sources.source import SourceSettings, droppable, open_source
 from streamer.status import LabelInfo, Readiness, StreamStatus
 from streamer.store import Store
+from streamer.tasks import background
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,8 @@ class Service:
         self._registry: Registry | None = None
         self._publisher: Publisher | None = None
         self._store: Store | None = None
+        self._fault: str | None = None
+        self._over = asyncio.Event()
 
     @property
     def config(self) -> Config:
@@ -90,8 +93,28 @@ class Service:
             await self._computing(stack, progress)
             await self._begin_streams()
             if self._options.config is not None:
-                await _background(stack, self._reload_forever(self._options.config), "reload")
+                await background(stack, self._reload_forever(self._options.config), "reload", self._fail)
             yield addresses
+
+    def heed_signals(self) -> None:
+        """From here on SIGINT and SIGTERM end `until_stopped`, whenever they come."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._over.set)
+
+    async def until_stopped(self) -> None:
+        """Wait for the signal to stop.
+
+        Raises:
+            StreamerError: a part of the service has failed; it can't go on, and who started it should start it again.
+        """
+        await self._over.wait()
+        if self._fault is not None:
+            raise StreamerError(f"the {self._fault} failed, see the log; start the service again")
+
+    def _fail(self, name: str) -> None:
+        self._fault = name
+        self._over.set()
 
     # -- starting ------------------------------------------------------------------------------------------------
 
@@ -159,7 +182,7 @@ class Service:
             lambda: publisher.publish_ns(0.99),
             lambda answer: registry.answer(answer),
         )
-        await _background(stack, dispatcher.run(), "dispatcher")
+        await background(stack, dispatcher.run(), "dispatcher", self._fail)
         around = Surroundings(
             clock=self._clock,
             geometry=engine.geometry,
@@ -173,7 +196,7 @@ class Service:
         )
         registry = Registry(Parts(around, publisher, store, self._metrics, engine, self._open_source))
         stack.push_async_callback(registry.stop)
-        await _background(stack, self._metrics.watch_loop(), "loop-stalls")
+        await background(stack, self._metrics.watch_loop(), "loop-stalls", self._fail)
         self._watch_compute(dispatcher, publisher)
         self._engine, self._registry = engine, registry
 
@@ -354,30 +377,10 @@ def serve(options: Options, started: Callable[[Addresses], None], progress: Prog
 
 
 async def _serve(service: Service, started: Callable[[Addresses], None], progress: Progress | None) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    service.heed_signals()
     async with service.running(progress) as addresses:
         started(addresses)
-        await stop.wait()
-
-
-async def _background(stack: contextlib.AsyncExitStack, work: Coroutine[None, None, None], name: str) -> None:
-    """Run `work` until the stack is left; a fault in it is logged when it happens, because nobody awaits it."""
-    task = asyncio.create_task(work, name=name)
-    task.add_done_callback(_told)
-    stack.push_async_callback(_cancelled, task)
-
-
-def _told(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.critical("%s ended: the service is not whole any more", task.get_name(), exc_info=error)
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+        await service.until_stopped()
 
 
 def _free_port(host: str) -> int:

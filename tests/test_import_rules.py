@@ -107,6 +107,7 @@ GROUND = {
     "streamer.records",
     "streamer.status",
     "streamer.store",
+    "streamer.tasks",
 }
 # Those that put stages together, and that no stage knows: the pipeline for a live stream, `label` for a file, the
 # service around them, and the commands.

@@ -1,9 +1,9 @@
-"""The fusion after absorption, in plain torch: fewer operations than `naive` for the same function (README.md counts them).
+"""The fusion after absorption, in plain torch: the function of `naive` in fewer operations (README.md counts them).
 
 What is constant is multiplied out once (`absorb`); values are projected after pooling; and everything linear after the
-nonlinearities runs on Shapley values instead of subsets. It serves on CPUs, is what torch.compile is given to beat, and
-its explicit gradients are those of the op: autograd is off inside a registered op, and the recomputation is cheaper than
-what autograd would keep.
+nonlinearities runs on Shapley values instead of subsets. It serves on CPUs, under torch.compile it is what the kernels
+have to beat, and its explicit gradients are those of the op: autograd is off inside a registered op, and computing anew
+is cheaper than keeping what autograd would keep.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kernels.fusion.tensors import EPSILON, MODALITIES, SUBSETS, Fused, Tokens, 
 
 
 class Absorbed(NamedTuple):
-    """Weights with the constants multiplied out. Matrices are of the tokens' dtype, biases and `prior` of `inner_dtype`."""
+    """Weights, constants multiplied out. Matrices are of the tokens' dtype, biases and `prior` of `inner_dtype`."""
 
     table: Tensor  # [3, T, D], modality and time embedding
     probes: Tensor  # [L, H, D], query . key / sqrt(E), with the layer norm's gain; what does not vary by token cancels
@@ -34,8 +34,10 @@ class Absorbed(NamedTuple):
 
 
 class Pooled(NamedTuple):
-    """Softmax statistics of each segment: `value` `[3B, L, H, E]`, its attention's value; `lse` `[3B, L, H]`, logarithm of
-    the sum of exponentials, -inf without tokens (and then `value` is anything); `score` `[N, L, H]`."""
+    """Softmax statistics of each segment: `value` `[3B, L, H, E]`, its attention's value; `lse` `[3B, L, H]`, logarithm
+    of the sum of exponentials, -inf without tokens (and then `value` is anything); `score` `[N, L, H]`.
+
+    exp(lse) is the sum of the usual pair (maximum, sum), without the pair: subsets merge by lse just as exactly."""
 
     value: Tensor
     lse: Tensor
@@ -73,7 +75,7 @@ def absorb(w: Weights, dtype: torch.dtype | None = None) -> Absorbed:
 
 
 def shapley_weights(like: Tensor) -> Tensor:
-    """`[3, 8]`: what the worth of each subset counts in each modality's Shapley value. Made on the device, by arithmetic."""
+    """`[3, 8]`: what each subset's worth counts in each modality's Shapley value. Made by arithmetic, on the device."""
     subset = torch.arange(SUBSETS, device=like.device)
     member = subset >> torch.arange(MODALITIES, device=like.device).unsqueeze(1) & 1
     others = member.sum(0) - member
@@ -121,7 +123,7 @@ def tail(pooled: Pooled, a: Absorbed, shares: bool) -> tuple[Tensor, Tensor]:
     if not shares:
         logits = both[:, 0] @ head.T + a.base
         return logits, logits.new_zeros(len(logits), MODALITIES, 0)
-    present = (pooled.lse[:, 0, 0] > -torch.inf).unflatten(0, (-1, MODALITIES))
+    present = _by_window(pooled.lse[:, 0, 0] > -torch.inf)
     # A modality that is absent has Shapley value 0 by definition: said outright, so that rounding cannot say otherwise.
     shapley = torch.einsum("mr,brk->bmk", shapley_weights(both), both) * present.unsqueeze(-1)
     shapley = shapley @ head.T
@@ -131,7 +133,7 @@ def tail(pooled: Pooled, a: Absorbed, shares: bool) -> tuple[Tensor, Tensor]:
 def mass(tokens: Tokens, pooled: Pooled, longest: int) -> Tensor:
     """Each token's part of its window's attention, `[N]`; 0 for tokens of nobody."""
     index, valid = _segments(tokens, longest)
-    total = pooled.lse.unflatten(0, (-1, MODALITIES)).logsumexp(1).repeat_interleave(MODALITIES, dim=0)
+    total = _by_window(pooled.lse).logsumexp(1).repeat_interleave(MODALITIES, dim=0)
     share = torch.exp(pooled.score[torch.where(valid, index, 0)] - _finite(total).unsqueeze(1)).mean((2, 3))
     flat = torch.zeros(len(tokens.slot) + 1, dtype=share.dtype, device=share.device)
     return flat.index_copy(0, torch.where(valid, index, len(flat) - 1).flatten(), share.flatten())[:-1]
@@ -151,7 +153,7 @@ class TailGradients(NamedTuple):
 
 
 def tail_backward(grad: Tensor, pooled: Pooled, a: Absorbed) -> TailGradients:
-    """Gradients for those of the logits, `[B, C]`: one row a window, since the logits are those of the full set alone."""
+    """Gradients for those of the logits, `[B, C]`: one row a window, as the logits are the full set's alone."""
     inner = a.prior.dtype
     out, up, head = a.out.to(inner), a.up.to(inner), a.head.to(inner)
     weight, value = (part.squeeze(1) for part in _parts(pooled, torch.arange(SUBSETS - 1, SUBSETS, device=grad.device)))
@@ -165,7 +167,7 @@ def tail_backward(grad: Tensor, pooled: Pooled, a: Absorbed) -> TailGradients:
     d_both = grad @ head
     d_before = d_both[:, : len(up)] * _gelu_slope(before)
     d_h = d_both[:, len(up) :] + _norm_backward(d_before @ up, normal, rstd)
-    d_attended = (d_h @ out).unflatten(1, attended.shape[1:])
+    d_attended = (d_h @ out).view(attended.shape)
     d_weight = torch.einsum("blhe,bmlhe->bmlh", d_attended, value)
     return TailGradients(
         value=(weight.unsqueeze(-1) * d_attended.unsqueeze(1)).flatten(0, 1),
@@ -210,7 +212,7 @@ def pool_backward(tokens: Tokens, a: Absorbed, pooled: Pooled, grads: TailGradie
 
 
 def pooled_mean_gradient(pooled: Pooled, a: Absorbed, grads: TailGradients) -> tuple[Tensor, Tensor]:
-    """Gradient of each segment's mean token `[3B, L, H, D]`, and what every score's gradient has in common `[3B, L, H]`."""
+    """Gradient of each segment's mean token `[3B, L, H, D]`; what all gradients of scores share, `[3B, L, H]`."""
     inner = a.prior.dtype
     without_bias = _present(pooled) - a.value_bias
     shift = grads.lse - (grads.value * without_bias).sum(-1)
@@ -258,11 +260,16 @@ def _normalised(tokens: Tokens, a: Absorbed, longest: int) -> tuple[Tensor, Tens
 
 def _parts(pooled: Pooled, subsets: Tensor) -> tuple[Tensor, Tensor]:
     """Weights `[B, R, 3, L, H]` of the modalities in each of R subsets, and their values `[B, 3, L, H, E]`."""
-    lse = pooled.lse.unflatten(0, (-1, MODALITIES)).unsqueeze(1)
+    lse = _by_window(pooled.lse).unsqueeze(1)
     member = (subsets.unsqueeze(1) >> torch.arange(MODALITIES, device=subsets.device)) & 1
     lse = torch.where(member[:, :, None, None] == 1, lse, -torch.inf)
     weight = torch.exp(lse - _finite(lse.logsumexp(2, keepdim=True)))
-    return weight, _present(pooled).unflatten(0, (-1, MODALITIES))
+    return weight, _by_window(_present(pooled))
+
+
+def _by_window(x: Tensor) -> Tensor:
+    """Segments `[3B, ...]` as `[B, 3, ...]`."""
+    return x.reshape(len(x) // MODALITIES, MODALITIES, *x.shape[1:])
 
 
 def _present(pooled: Pooled) -> Tensor:

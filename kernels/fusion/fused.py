@@ -7,14 +7,17 @@
     _finish   the strongest labels with their shares; attention mass of the tokens
 
 A segment is the tokens of one modality in one window. A tile of `_pool` has rows for the latents of several consecutive
-segments, whose tokens lie one behind the other: the softmax is masked to a row's own segment, and W_v is read once a tile.
-Row r of a window in `_project` and `_lift` is the subset with bit mask r (8 rows), or the full set alone (1 row).
+segments, whose tokens lie one behind the other: the softmax is masked to a row's own segment, and W_v is read once a
+tile. Row r of a window in `_project` and `_lift` is the subset with bit mask r (8 rows), or the full set alone (1 row).
 
-Loops over tokens are `while`, not `range`: Triton 3.6's interpreter refuses bounds read from memory under numpy 2.4, and
-a loop of one or two rounds has nothing to pipeline.
+Loops over tokens are `while`, not `range`: Triton 3.6's interpreter refuses bounds read from memory under numpy 2.4,
+and a loop of one or two rounds has nothing to pipeline.
 
 `launch.py` sizes them and launches them.
 """
+
+# mypy: disable-error-code="import-untyped, no-untyped-def, untyped-decorator"
+# Triton's language has no types: what a kernel is given is said in its docstring and in `launch.py`.
 
 from __future__ import annotations
 
@@ -275,7 +278,7 @@ def _score(
     deep: tl.constexpr, labels: tl.constexpr, parts: tl.constexpr, w_block: tl.constexpr, n_block: tl.constexpr,
     k_block: tl.constexpr, inner: tl.constexpr, interpreted: tl.constexpr,
 ):  # fmt: skip
-    """`n_block` labels of `w_block` windows. With 4 parts, the logit is by construction what the Shapley values sum to."""
+    """`n_block` labels of `w_block` windows. With 4 parts a logit is, by construction, the Shapley values' sum."""
     rows: tl.constexpr = w_block * parts
     row = tl.program_id(0) * rows + tl.arange(0, rows)
     n = tl.program_id(1) * n_block + tl.arange(0, n_block)
@@ -358,7 +361,7 @@ def _pool_backward(
     bins: tl.constexpr, width: tl.constexpr, d_block: tl.constexpr, groups: tl.constexpr, g_block: tl.constexpr,
     t_block: tl.constexpr, inner: tl.constexpr, interpreted: tl.constexpr,
 ):  # fmt: skip
-    """`d_block` columns of one segment: gradients of tokens (partial, by `g_block` latents' heads) and probes, mean token.
+    """`d_block` columns of one segment: gradients of tokens (a part for each `g_block` rows) and of probes; mean token.
 
     What the layer norm's gradient needs of the other columns, sum(g) and sum(g * x) over a token, follows from the
     products of tokens with probes and with gradients, which every block has anyway.

@@ -4,6 +4,8 @@ Launches are described before they are run, so that the same descriptions are co
 and timed.
 """
 
+# mypy: disable-error-code="import-untyped"
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -17,7 +19,7 @@ from torch import Tensor
 from triton.runtime.interpreter import InterpretedFunction
 
 from kernels.fusion import fused
-from kernels.fusion.absorbed import Absorbed, PoolGradients, Pooled, TailGradients, inner_dtype, pooled_mean_gradient
+from kernels.fusion.absorbed import Absorbed, Pooled, PoolGradients, TailGradients, inner_dtype, pooled_mean_gradient
 from kernels.fusion.tensors import MODALITIES, SUBSETS, Fused, Tokens
 
 # TRITON_INTERPRET=1 was set when the kernels were first imported: they run on the CPU, in numpy.
@@ -26,7 +28,7 @@ INTERPRETED = isinstance(fused._pool, InterpretedFunction)
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A kernel and all that it is launched with: tensors and integers by name, compile-time constants, warps, stages."""
+    """A kernel and all it is launched with: tensors and integers by name, compile-time constants, warps, stages."""
 
     kernel: Any
     grid: tuple[int, ...]
@@ -75,14 +77,15 @@ def tiles(windows: int, dtype: torch.dtype, width: int) -> Tiles:
         return Tiles(4, 32, d_block, 16, 16, 16, 16, 64, warps=4)
     if windows <= 64:
         return Tiles(4, 32, d_block, 32, 32, 32, 16, 64, warps=4)
-    return Tiles(8, 32, d_block, 64, 64, 64, 32, 64, warps=8)  # with 4 warps, sm_80 and sm_100 spill
+    return Tiles(8, 32, d_block, 64, 64, 128, 32, 64, warps=8)  # with 4 warps, sm_80 and sm_100 spill
 
 
 def forward(tokens: Tokens, a: Absorbed, k: int, chosen: Tiles | None = None) -> tuple[Fused, Pooled]:
     """The fusion. Tensors are contiguous and on one device; `ring` and the matrices of `a` are of one dtype."""
     plan = describe(tokens, a, k, chosen)
-    for launch in plan.launches:
-        launch.run()
+    with torch.cuda.device_of(tokens.ring):
+        for launch in plan.launches:
+            launch.run()
     return plan.result, plan.pooled
 
 
@@ -110,7 +113,7 @@ def describe(tokens: Tokens, a: Absorbed, k: int, chosen: Tiles | None = None) -
     result = Fused(
         empty(windows, labels), empty(windows, k, dtype=torch.int64), empty(windows, k, MODALITIES), empty(count)
     )
-    common = {
+    common: dict[str, Any] = {
         "inner": tl.float64 if inner == torch.float64 else tl.float32,
         "interpreted": INTERPRETED and kind != torch.float64,
     }
@@ -121,13 +124,13 @@ def describe(tokens: Tokens, a: Absorbed, k: int, chosen: Tiles | None = None) -
         Launch(
             fused._pool,
             (triton.cdiv(segments, several), heads),
-            dict(zip(Tokens._fields, tokens, strict=True)) | {
+            tokens._asdict() | {
                 "table": a.table, "probes": a.probes, "value": a.value, "value_bias": a.value_bias,
                 "pooled": pooled.value, "lse": pooled.lse, "score": pooled.score, "segments": segments,
             },
             common | {
-                "bins": a.table.shape[1], "width": width, "d_block": min(size.d_block, _block(width)), "latents": latents,
-                "l_block": l_block, "heads": heads, "length": length, "e_block": e_block,
+                "bins": a.table.shape[1], "width": width, "d_block": min(size.d_block, _block(width)),
+                "latents": latents, "l_block": l_block, "heads": heads, "length": length, "e_block": e_block,
                 "several": several, "t_block": size.t_block,
             },
             8,  # with 4, sm_89 and sm_100 spill
@@ -135,7 +138,10 @@ def describe(tokens: Tokens, a: Absorbed, k: int, chosen: Tiles | None = None) -
         Launch(
             fused._project,
             (triton.cdiv(windows, w_block), triton.cdiv(width, size.project_n)),
-            {"pooled": pooled.value, "lse": pooled.lse, "out": a.out, "prior": a.prior, "hidden": hidden, "windows": windows},
+            {
+                "pooled": pooled.value, "lse": pooled.lse, "out": a.out, "prior": a.prior, "hidden": hidden,
+                "windows": windows,
+            },
             common | {
                 "width": width, "groups": groups, "length": length, "e_block": e_block, "subsets": subsets,
                 "w_block": w_block, "n_block": size.project_n,
@@ -145,7 +151,10 @@ def describe(tokens: Tokens, a: Absorbed, k: int, chosen: Tiles | None = None) -
         Launch(
             fused._lift,
             (triton.cdiv(windows, w_block), triton.cdiv(wide, size.lift_n) + triton.cdiv(width, size.lift_n)),
-            {"hidden": hidden, "offset": tokens.offset, "up": a.up, "up_bias": a.up_bias, "lifted": lifted, "windows": windows},
+            {
+                "hidden": hidden, "offset": tokens.offset, "up": a.up, "up_bias": a.up_bias, "lifted": lifted,
+                "windows": windows,
+            },
             common | {
                 "width": width, "wide": wide, "subsets": subsets, "w_block": w_block, "n_block": size.lift_n,
                 "k_block": size.k_block,
@@ -155,7 +164,10 @@ def describe(tokens: Tokens, a: Absorbed, k: int, chosen: Tiles | None = None) -
         Launch(
             fused._score,
             (triton.cdiv(windows, by_part), triton.cdiv(labels, size.score_n)),
-            {"lifted": lifted, "head": a.head, "base": a.base, "logits": result.logits, "shapley": shapley, "windows": windows},
+            {
+                "lifted": lifted, "head": a.head, "base": a.base, "logits": result.logits, "shapley": shapley,
+                "windows": windows,
+            },
             common | {
                 "deep": deep, "labels": labels, "parts": parts, "w_block": by_part, "n_block": size.score_n,
                 "k_block": size.k_block,
@@ -183,13 +195,13 @@ def describe(tokens: Tokens, a: Absorbed, k: int, chosen: Tiles | None = None) -
 
 def _block(size: int) -> int:
     """A tile's extent: a power of two, and no less than a matrix instruction takes."""
-    return max(16, triton.next_power_of_2(size))
+    return max(16, int(triton.next_power_of_2(size)))
 
 
 def describe_pool_backward(
     tokens: Tokens, a: Absorbed, pooled: Pooled, d_mean: Tensor, shift: Tensor
 ) -> tuple[Launch, Tensor, Tensor, Tensor]:
-    """The launch, and what it writes: gradients of tokens `[blocks, N, D]` and probes `[3B, L, H, D]`, and mean tokens."""
+    """The launch, and what it writes: gradients of tokens `[parts, N, D]`, of probes `[3B, L, H, D]`; mean tokens."""
     kind, inner = tokens.ring.dtype, inner_dtype(tokens.ring.dtype)
     segments, (latents, heads, width) = len(tokens.offset) - 1, a.probes.shape
     d_probes, mean = torch.empty_like(d_mean, dtype=inner), torch.empty_like(d_mean, dtype=inner)
@@ -199,7 +211,7 @@ def describe_pool_backward(
     launch = Launch(
         fused._pool_backward,
         (segments, blocks, triton.cdiv(width, d_block)),
-        dict(zip(Tokens._fields, tokens, strict=True)) | {
+        tokens._asdict() | {
             "table": a.table, "probes": a.probes, "lse": pooled.lse, "d_mean": d_mean, "shift": shift,
             "d_token": d_token, "d_probes": d_probes, "mean_token": mean, "segments": segments,
             "count": len(tokens.slot),
@@ -218,7 +230,8 @@ def pool_backward(tokens: Tokens, a: Absorbed, pooled: Pooled, grads: TailGradie
     """Gradients of attention within each segment: the ragged part here, the dense rest as matrix products."""
     d_mean, shift = pooled_mean_gradient(pooled, a, grads)
     launch, d_token, d_probes, mean = describe_pool_backward(tokens, a, pooled, d_mean.contiguous(), shift.contiguous())
-    launch.run()
+    with torch.cuda.device_of(tokens.ring):
+        launch.run()
     return PoolGradients(
         token=d_token.sum(0),
         probes=d_probes.sum(0),

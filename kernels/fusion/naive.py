@@ -28,7 +28,7 @@ def fuse(tokens: Tokens, w: Weights, k: int) -> Fused:
     weighted = total.new_zeros(*total.shape, value.shape[-1]).index_add(
         0, owner, each.unsqueeze(-1) * value.unsqueeze(1)
     )
-    parts = [part[:segments].unflatten(0, (-1, MODALITIES)) for part in (maximum, total, weighted)]
+    parts = [part[:segments].view(-1, MODALITIES, *part.shape[1:]) for part in (maximum, total, weighted)]
     subsets = [[m for m in range(MODALITIES) if subset >> m & 1] for subset in range(SUBSETS)]
     worth = torch.stack([_logits(_merge(parts, subset)[0], w) for subset in subsets])  # [8, B, C], by bit mask
     shapley = worth.new_zeros(MODALITIES, *worth.shape[1:])

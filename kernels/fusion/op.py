@@ -1,10 +1,10 @@
-"""The fusion as a torch op, `kernels::fusion`: in Triton on a GPU, in plain torch elsewhere; autograd and compilers know it.
+"""The fusion as a torch op, `kernels::fusion`, for autograd and torch.compile: Triton on a GPU, plain torch elsewhere.
 
     weights = absorb(learned, torch.bfloat16)      once; or each step, if they are trained: it is differentiable
     fused = fuse(tokens, weights, k=8)
 
-Logits have gradients for the ring and all weights. Shares, the strongest labels and the mass say what a result rests on,
-and have none.
+Logits have gradients for the ring and all weights. Shares, the strongest labels and the mass say what a result rests
+on, and have none.
 """
 
 from __future__ import annotations

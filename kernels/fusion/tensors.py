@@ -13,9 +13,9 @@ EPSILON = 1e-5  # of both layer norms
 
 
 class Tokens(NamedTuple):
-    """Tokens of B windows by index: `ring` `[R, D]` holds every stream's rings; `slot` and `when` int32 `[N]` are a token's
-    row there and its time bin. Segment s = 3 * window + modality is tokens `offset[s]` to `offset[s + 1]` of them, `offset`
-    int32 `[3B + 1]` from 0. Tokens past the last offset belong to nobody, and their index may be anything."""
+    """Tokens of B windows by index: `ring` `[R, D]` holds every stream's rings; `slot` and `when` int32 `[N]` are a
+    token's row there and its time bin. Segment s = 3 * window + modality is tokens `offset[s]` to `offset[s + 1]` of
+    them, `offset` int32 `[3B + 1]` from 0. Tokens past the last offset are nobody's; their index may be anything."""
 
     ring: Tensor
     slot: Tensor
@@ -48,8 +48,9 @@ class Weights:
 
 
 class Fused(NamedTuple):
-    """`logits` `[B, C]`; `top` int64 `[B, k]`, the strongest labels, falling; `shares` `[B, k, 3]`, their Shapley values,
-    which sum to logit - logit of the empty set; `mass` `[N]`, a token's part of a window's attention (sums to 1)."""
+    """`logits` `[B, C]`; `top` int64 `[B, k]`, the strongest labels, falling; `shares` `[B, k, 3]`, their Shapley
+    values, which sum to logit - logit of the empty set; `mass` `[N]`, a token's part of a window's attention (sums to
+    1)."""
 
     logits: Tensor
     top: Tensor

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 from dataclasses import replace
 
 from rich.text import Text
@@ -41,16 +40,15 @@ def show(options: Options, *, as_json: bool = False) -> None:
 
 
 async def _show(service: Service, console: Console, as_json: bool) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    service.heed_signals()
     async with service.running(console.fetching) as addresses:
         console.service_started(addresses)
         labels = asyncio.create_task(watch(_subscription(service, addresses), as_json=as_json))
-        await stop.wait()
-        labels.cancel()
-        await asyncio.gather(labels, return_exceptions=True)
+        try:
+            await service.until_stopped()
+        finally:
+            labels.cancel()
+            await asyncio.gather(labels, return_exceptions=True)
 
 
 def _subscription(service: Service, addresses: Addresses) -> Subscription:

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -182,6 +183,17 @@ def test_a_reader_that_has_enough(clips: MakeClip, option: str | None) -> None:
     labelling.stdout.close()
     assert labelling.stderr.read() == "" and labelling.wait(60) == 0
     labelling.stderr.close()
+
+
+def test_an_interrupt(clips: MakeClip) -> None:
+    """Ctrl-C in the middle ends with exit code 130 and without a word."""
+    clip = clips("long.mp4", Spec(seconds=60, size=(64, 64), fps=5, audio=None))
+    words = [sys.executable, "-m", "streamer", "label", *[str(clip)] * 20]
+    labelling = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert labelling.stdout is not None and labelling.stdout.readline()
+    labelling.send_signal(signal.SIGINT)
+    _, said = labelling.communicate(timeout=60)
+    assert (labelling.returncode, said) == (130, "")
 
 
 def in_terminal(*arguments: object, out: int | None = None) -> tuple[int, str]:

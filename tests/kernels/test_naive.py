@@ -38,7 +38,7 @@ def test_it_is_short() -> None:
 
 
 def test_shares_are_shapley_values() -> None:
-    """A share is the mean over all six orders of what the modality adds to the logit, modalities being truly taken away."""
+    """A share is the mean over all six orders of what the modality adds to the logit of windows truly without it."""
     given = tokens(SHAPE, COUNTS)
     worth = [logits_of(subset, given) for subset in range(SUBSETS)]
     expected = torch.zeros(len(COUNTS), SHAPE.labels, 3, dtype=torch.float64)

@@ -48,7 +48,7 @@ def test_gradients_are_derivatives_in_triton(device: torch.device) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_gradients_are_the_definition_s(dtype: torch.dtype, device: torch.device) -> None:
-    """Gradients through absorption and kernels are those of the definition in float64, token tiles and heads aplenty."""
+    """Gradients through absorption and kernels are those of the definition in float64, over several tiles."""
     shape = Shape(width=80, latents=3, heads=6, length=16, inner=48, labels=12)
     w = weights(shape, dtype=dtype)
     given = finite(tokens(shape, [(19, 2, 1), (0, 0, 0), (5, 0, 2)], dtype=dtype))
@@ -60,10 +60,8 @@ def test_gradients_are_the_definition_s(dtype: torch.dtype, device: torch.device
         leaves = [getattr(w, name).to(target, inner).requires_grad_() for name in names]
         ring = given.ring.to(target, dtype if fused else inner).requires_grad_()
         learned, here = Weights(**dict(zip(names, leaves, strict=True))), moved(given, target)._replace(ring=ring)
-        if fused:
-            logits = op.fuse(here, op.absorb(learned, dtype), 2).logits
-        else:
-            logits = naive.fuse(here, learned, 0).logits
+        given_back = op.fuse(here, op.absorb(learned, dtype), 2) if fused else naive.fuse(here, learned, 0)
+        logits = given_back.logits
         return [part.cpu() for part in torch.autograd.grad(logits, [*leaves, ring], away.to(target, logits.dtype))]
 
     limit = 1e-5 if dtype == torch.float32 else 3e-2
