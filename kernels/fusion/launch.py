@@ -83,7 +83,7 @@ def tiles(windows: int, dtype: torch.dtype, width: int) -> Tiles:
 def forward(tokens: Tokens, a: Absorbed, k: int, chosen: Tiles | None = None) -> tuple[Fused, Pooled]:
     """The fusion. Tensors are contiguous and on one device; `ring` and the matrices of `a` are of one dtype."""
     plan = describe(tokens, a, k, chosen)
-    with torch.cuda.device_of(tokens.ring):
+    with torch.cuda.device_of(tokens.ring):  # type: ignore[no-untyped-call]
         for launch in plan.launches:
             launch.run()
     return plan.result, plan.pooled
@@ -230,7 +230,7 @@ def pool_backward(tokens: Tokens, a: Absorbed, pooled: Pooled, grads: TailGradie
     """Gradients of attention within each segment: the ragged part here, the dense rest as matrix products."""
     d_mean, shift = pooled_mean_gradient(pooled, a, grads)
     launch, d_token, d_probes, mean = describe_pool_backward(tokens, a, pooled, d_mean.contiguous(), shift.contiguous())
-    with torch.cuda.device_of(tokens.ring):
+    with torch.cuda.device_of(tokens.ring):  # type: ignore[no-untyped-call]
         launch.run()
     return PoolGradients(
         token=d_token.sum(0),

@@ -41,7 +41,7 @@ def compare(got: Fused, expected: Fused, limit: float) -> None:
     assert torch.equal(chosen, got.logits.topk(k).values)
     place = expected.top.argsort(1).gather(1, got.top)
     shares = expected.shares.gather(1, place.unsqueeze(-1).expand(-1, -1, 3))
-    assert error(got.shares, shares) < 2 * limit  # differences of logits: the error of two of them
+    assert error(got.shares, shares) < limit
 
 
 def check(
@@ -70,7 +70,7 @@ ODD = {
     "narrow heads": (Shape(width=40, latents=5, heads=5, length=7, inner=33, labels=17), RAGGED[2:5]),
     "one label": (Shape(labels=1, heads=1), [(0, 2, 0)]),
     "more latents than a tile": (Shape(latents=17, heads=1), [(2, 3, 1), (1, 1, 0)]),
-    "wide": (Shape(width=512, latents=2, heads=8, length=64, inner=64, labels=20), [(4, 2, 1)]),
+    "wide": (Shape(width=512, latents=2, heads=2, length=128, inner=32, labels=20), [(4, 2, 1)]),
 }
 
 
