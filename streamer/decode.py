@@ -135,9 +135,7 @@ class VideoDecoder:
     def _slack_ns(self) -> int:
         return min(self._interval.value_ns // 2, self._grid.reach_ns)
 
-    def feed(
-        self, packet: av.Packet[av.VideoStream], media_ns: int, order_ns: int, arrived_ns: int
-    ) -> list[Frame]:
+    def feed(self, packet: av.Packet[av.VideoStream], media_ns: int, order_ns: int, arrived_ns: int) -> list[Frame]:
         """Take in the next packet; the samples that became available.
 
         Args:

@@ -126,6 +126,7 @@ class LiveStream:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None  # its exception holds its frames, and they hold this: freed now and not in some minutes
         self._end_epoch(tail=False)
         self._turn("ended", reason)
         self._emptied.clear()

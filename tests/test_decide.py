@@ -76,7 +76,7 @@ def test_a_trembling_score_opens_one_event() -> None:
 def test_a_rising_score_is_an_update() -> None:
     """An open event tells when its score rises by a tenth, and keeps the highest."""
     events = run([0.6] * 3 + [0.95] * 6)
-    assert [e.state for e in events][0] == "open" and "update" in [e.state for e in events]
+    assert next(e.state for e in events) == "open" and "update" in [e.state for e in events]
     assert events[-1].score > events[0].score
 
 

@@ -39,9 +39,7 @@ class Joiner:
         return whole
 
 
-def _joined(
-    first: av.Packet[av.VideoStream], second: av.Packet[av.VideoStream]
-) -> av.Packet[av.VideoStream]:
+def _joined(first: av.Packet[av.VideoStream], second: av.Packet[av.VideoStream]) -> av.Packet[av.VideoStream]:
     whole = cast("av.Packet[av.VideoStream]", av.Packet(bytes(first) + bytes(second)))
     whole.pts, whole.dts, whole.time_base = first.pts, first.dts, first.time_base
     whole.is_keyframe = first.is_keyframe or second.is_keyframe

@@ -111,9 +111,7 @@ async def test_tracks_that_are_not_wanted_stay_away(gst_camera: Camera) -> None:
 
 
 @pytest.mark.parametrize("beep_after_s", [0.0, 0.12])
-async def test_sound_and_picture_are_aligned_over_rtsp(
-    gst_camera: Camera, tmp_path: Path, beep_after_s: float
-) -> None:
+async def test_sound_and_picture_are_aligned_over_rtsp(gst_camera: Camera, tmp_path: Path, beep_after_s: float) -> None:
     """A beep made a known time after its flash is found that long after it, within 20 ms, once reports have come."""
     clip = factory.flash_and_beep(tmp_path / "flash.mp4", Spec(seconds=16.0), beep_after_s=beep_after_s)
     camera = gst_camera({"/clip": file_mount(clip)})
@@ -139,8 +137,9 @@ async def test_a_looping_camera_stays_in_one_epoch(toolkit_camera: Looping, loop
 # -- cameras that fail -------------------------------------------------------------------------------------------------
 
 
-async def test_wrong_passwords_fail_and_stay_secret(gst_camera: Camera, caplog: pytest.LogCaptureFixture,
-                                                    capfd: pytest.CaptureFixture[str]) -> None:
+async def test_wrong_passwords_fail_and_stay_secret(
+    gst_camera: Camera, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
     """401 is told as failed with what to do; the password is in no event, no log, and not on the terminal."""
     camera = gst_camera({"/live": live_mount()}, user=("viewer", "right"))
     with caplog.at_level(logging.DEBUG):
