@@ -118,7 +118,7 @@ class LiveStream:
         """Begin in the background; the first word of it is that it is connecting."""
         self._turn("connecting", None)
         self._flush()
-        self._task = asyncio.create_task(self._supervise(), name=f"stream:{self.name}")
+        self._task = asyncio.create_task(self._run(), name=f"stream:{self.name}")
 
     async def stop(self, reason: str, timeout_s: float = 2.0) -> None:
         """End: what was accepted is answered (or shed after `timeout_s`) and published, then the stream is announced
@@ -126,7 +126,8 @@ class LiveStream:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None  # its exception holds its frames, and they hold this: freed now and not in some minutes
+            self._task = None
+        self._channel.drain()  # pictures are large, and nothing will be cut from these
         self._end_epoch(tail=False)
         self._turn("ended", reason)
         self._emptied.clear()
@@ -139,6 +140,14 @@ class LiveStream:
                 self._order.answer(shed(window, "draining", self._around.clock.now_ns()))
             self._flush()
         self._around.dispatcher.forget(self.name)
+
+    async def _run(self) -> None:
+        try:
+            await self._supervise()
+        except asyncio.CancelledError as error:
+            # Its traceback holds a frame of the task group that holds it in turn: a ring around all that this stream
+            # has, media included, which would stay until the collector gets to it.
+            raise error.with_traceback(None) from None
 
     async def _supervise(self) -> None:
         while True:

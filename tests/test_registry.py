@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -245,6 +247,20 @@ async def test_statuses_say_what_runs_and_no_password() -> None:
         assert (door.name, yard.name, yard.group) == ("door", "yard", "outside")
         assert "hunter2" not in repr(yard) and yard.source.endswith("10.0.0.7/main")
         assert (yard.state, yard.reconnects, yard.last_seq) == ("live", 0, None) and yard.epoch
+
+
+async def test_a_removed_stream_is_freed_at_once() -> None:
+    """Nothing of a stream waits for the garbage collector once it is removed: with its media it weighs megabytes."""
+    async with registering() as (registry, world):
+        await registry.put("door", DOOR)
+        await eventually(lambda: world.turns("door"))
+        live = weakref.ref(registry._entries["door"].live)
+        gc.disable()
+        try:
+            await registry.delete("door")
+            await eventually(lambda: live() is None, what="freed without the collector")
+        finally:
+            gc.enable()
 
 
 async def test_many_streams_leave_no_threads_and_no_tasks() -> None:

@@ -58,7 +58,7 @@ def processes_of(running: Running) -> dict[str, psutil.Process]:
 
 
 async def test_streams_that_come_and_go(looping_clip: Path, toolkit_camera: StartCamera) -> None:
-    """After a dozen streams the service has the threads and files that it had after two, and hardly more memory."""
+    """A dozen streams leave no thread and no file, but for what is pooled, and hardly any memory."""
     camera = toolkit_camera(looping_clip)
     async with service() as running:
         processes = processes_of(running)
@@ -91,9 +91,13 @@ async def test_a_stream_removed_while_its_camera_hangs(looping_clip: Path, toolk
         await eventually(lambda: holds_no_more(process, was), 20, f"as before: {was}")
 
 
+# The connections to the store and the threads for what blocks are pooled: one more of each may be opened at any time.
+POOLED = 2
+
+
 def holds_no_more(process: psutil.Process, was: Held) -> bool:
     now = Held.by(process)
-    return now.threads <= was.threads and now.files <= was.files
+    return now.threads <= was.threads + POOLED and now.files <= was.files + POOLED
 
 
 @pytest.mark.prove
@@ -109,7 +113,7 @@ async def test_two_hundred_streams_that_come_and_go(looping_clip: Path, toolkit_
             early, late = held[19][name], held[199][name]
             print(f"{name}: {early} after 20, {late} after 200")
             assert late.rss_mb - early.rss_mb < 10.0
-            assert late.threads <= early.threads + 1 and late.files <= early.files + 1
+            assert late.threads <= early.threads + POOLED and late.files <= early.files + POOLED
 
 
 CAMERAS = 4
