@@ -19,6 +19,8 @@ from tests.e2e.watching import Follower, added, following
 from tests.proxy import Proxy
 
 StartCamera = Callable[[Path], ToolkitCamera]
+# The connections to the store and the threads for what blocks are pooled: one more of each may be opened at any time.
+POOLED = 2
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ async def test_streams_that_come_and_go(looping_clip: Path, toolkit_camera: Star
 
 
 async def test_a_stream_removed_while_its_camera_hangs(looping_clip: Path, toolkit_camera: StartCamera) -> None:
-    """Removing a stream whose camera is frozen, before it connected or after, is done soon and frees its thread and its
-    connection."""
+    """Removing streams whose camera is frozen, before they connected or after, is done soon and frees their threads and
+    connections."""
     camera = toolkit_camera(looping_clip)
     async with service() as running, following(running) as follower, Proxy(camera.port) as proxy:
         await cycle(running, follower, 0, camera.url)
@@ -84,15 +86,13 @@ async def test_a_stream_removed_while_its_camera_hangs(looping_clip: Path, toolk
         async with added(running, "live", proxy.url(camera.url)):
             await follower.until_segments("live", 2)
             proxy.freeze()
-            async with added(running, "never", proxy.url(camera.url)):
-                await eventually(lambda: proxy.connections == 2)
+            async with contextlib.AsyncExitStack() as stack:
+                for number in range(2 * POOLED):
+                    await stack.enter_async_context(added(running, f"never-{number}", proxy.url(camera.url)))
+                await eventually(lambda: proxy.connections == 1 + 2 * POOLED)
             removing_s = asyncio.get_running_loop().time()
         assert asyncio.get_running_loop().time() - removing_s < 2.0
         await eventually(lambda: holds_no_more(process, was), 20, f"as before: {was}")
-
-
-# The connections to the store and the threads for what blocks are pooled: one more of each may be opened at any time.
-POOLED = 2
 
 
 def holds_no_more(process: psutil.Process, was: Held) -> bool:
