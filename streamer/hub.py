@@ -97,6 +97,8 @@ class HubConnection(ServerConnection):
         if self.protocol.state is OPEN:
             self.protocol.fail(code, reason)
             self.send_data()
+            # What it still sends stays unread: reading on would have the peer see a reset before it sees the reason.
+            self.transport.pause_reading()
         self.loop.call_later(_DISMISS_S, self.transport.abort)
 
     def pause_writing(self) -> None:

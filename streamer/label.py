@@ -12,7 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from streamer.answer import Answer, segment_of
+from streamer.clock import rfc3339
 from streamer.decide import EventDetector, EventPolicy, labels_of
 from streamer.engine import Engine
 from streamer.media import AudioChunk, EpochStart, Frame, Progress, SourceEvent, Window
@@ -61,6 +64,9 @@ def label(name: str, read: Reader, engine: Engine) -> Iterator[Labelled]:
                 for window, scores in zip(batch, results, strict=True):
                     answer = Answer(window, "ok", None, scores, 0, compute_ns)
                     segment = segment_of(answer, labels_of(names, scores), 0, compute_ns, 0)
+                    if window.start_ns < 0:
+                        # The first windows reach back to before the file began, and there is no such time.
+                        segment = replace(segment, start=rfc3339(0))
                     yield Labelled(segment, detector.update(window, scores.scores), window.end_ns)
         finally:
             engine.forget(name)

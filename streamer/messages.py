@@ -47,6 +47,12 @@ class Speech(Struct, frozen=True):
     end: str
 
 
+class People(Struct, frozen=True):
+    """Who is in the picture."""
+
+    count: int
+
+
 class CoverageBody(Struct, frozen=True):
     """The fraction of the window that was really there, a modality."""
 
@@ -85,6 +91,7 @@ class Segment(Struct, frozen=True, tag="segment", tag_field="type", kw_only=True
     delivered_late: bool = False
     labels: list[Label] = []
     speech: Speech | None = None
+    people: People | None = None
     coverage: CoverageBody
     latency_ms: LatencyBody
     bound_ms: int

@@ -16,6 +16,8 @@ from streamer.media import AudioChunk, Coverage, EpochStart, Frame, Geometry, Pa
 
 # A sample covers a little more than its own duration, so that a camera's jitter is not taken for a hole.
 _DURATION_SLACK = 1.2
+# The last hop of a file is a window where at least this part (one in so many) of it was there.
+_TAIL_PART = 10
 # A track that has brought nothing for this long is not waited for.
 _TRACK_SILENT_NS = 1_000_000_000
 # In a file, where no clock runs, a track this far behind the other one has ended (files interleave far closer).
@@ -153,7 +155,11 @@ class Windower:
         """End the epoch: the windows whose end was captured are closed; with `tail` the last, partly filled hop too."""
         closed = []
         if self._epoch is not None:
-            limit_ns = self._newest_ns + (self._geometry.hop_ns - 1 if tail else 0)
+            limit_ns = self._newest_ns
+            if tail:
+                # An encoder's padding (20 to 50 ms of silence) is no hop of its own; a file shorter than that is.
+                least_ns = self._geometry.hop_ns // _TAIL_PART if self._seq else 1
+                limit_ns += self._geometry.hop_ns - least_ns
             while self._next_end_ns <= limit_ns:
                 closed.append(self._close(now_ns))
         self._clear()

@@ -157,6 +157,17 @@ def test_finish_closes_what_was_captured_and_the_tail_on_request() -> None:
         assert target.epoch is None and target.poll(99 * S) == []
 
 
+def test_padding_at_the_end_is_no_window_and_a_very_short_file_is_one() -> None:
+    """Forty milliseconds past a hop's end (what AAC pads) make no further window; a file of forty milliseconds makes
+    one."""
+    for length_ms, expected in ((1040, 2), (1060, 3), (40, 1)):
+        target = windower(WindowPolicy(bound_ns=S, grace_ns=None))
+        target.feed(frame(0))
+        target.feed(sound(0, length_ms * MS))
+        target.feed(Progress(length_ms * MS, None, 0))
+        assert len(target.poll(0) + target.finish(0, tail=True)) == expected
+
+
 def test_slow_camera_is_fully_covered() -> None:
     """A camera of one frame a second loses nothing: each frame stands for its second."""
     target = windower()

@@ -64,6 +64,7 @@ class Reader:
         self._ended = ended
         self._stop = threading.Event()
         self._backlog = 0
+        self._is_over = False
         self.is_busy = False
         """Whether it is at work on media that came; only while it is not can the camera be silent."""
         # A daemon: one that hangs in a name lookup must not keep the process from ending.
@@ -79,8 +80,8 @@ class Reader:
 
     @property
     def is_alive(self) -> bool:
-        """Whether its thread still runs."""
-        return self._thread.is_alive()
+        """Whether it still reads; once it does not, its thread has nothing left to do but to end."""
+        return self._thread.is_alive() and not self._is_over
 
     def _run(self) -> None:
         fault: Fault | None
@@ -93,6 +94,7 @@ class Reader:
             log.exception("reader of %s failed", self._settings.name)
             fault = Fault("internal error, see the log", False)
         self._owner.over(self, fault)
+        self._is_over = True
         self._ended()
 
     def _read(self) -> Fault | None:

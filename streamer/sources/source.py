@@ -157,7 +157,8 @@ class LiveSource:
                 async with asyncio.timeout_at(deadline):
                     await self._wake.wait()
             except TimeoutError:
-                return
+                break
+        self._abandoned = [reader for reader in self._abandoned if reader.is_alive]
 
     def _connect(self, now_ns: int) -> None:
         self._abandoned = [reader for reader in self._abandoned if reader.is_alive]
