@@ -49,7 +49,8 @@ def segments_of(result: subprocess.CompletedProcess[str]) -> dict[str, list[dict
 
 
 def check_segments(segments: list[dict], seconds: float) -> None:  # type: ignore[type-arg]
-    """One segment for each half second of media of which a tenth is there, of windows of 2 s (less at the beginning) that
+    """One segment for each half second of media of which a tenth is there, of windows of 2 s (less at the beginning)
+    that
     end where their number says."""
     assert [s["seq"] for s in segments] == list(range(max(1, ceil(round(seconds - 0.05, 3) / 0.5))))
     for segment in segments:
