@@ -12,8 +12,23 @@ from streamer.messages import CoverageBody, Label, LatencyBody, Reason, Segment,
 
 
 @dataclass(frozen=True, slots=True)
+class BatchFacts:
+    """The batch that a window was computed in: its number since the start, how many windows, pictures and patches it
+    had, and what it was expected to take."""
+
+    number: int
+    windows: int
+    pictures: int
+    patches: int
+    expected_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of `window`: scores, or the reason why there are none. Times are host monotonic nanoseconds."""
+    """What became of `window`: scores, or the reason why there are none. Times are host monotonic nanoseconds.
+
+    `degraded` names the work that was left out; `batch` is None where nothing was computed.
+    """
 
     window: Window
     status: Status
@@ -21,6 +36,8 @@ class Answer:
     scores: Scores | None
     started_ns: int
     finished_ns: int
+    degraded: tuple[str, ...] = ()
+    batch: BatchFacts | None = None
 
 
 def shed(window: Window, reason: Reason, now_ns: int) -> Answer:
@@ -39,6 +56,7 @@ def segment_of(answer: Answer, labels: list[Label], bound_ns: int, now_ns: int, 
         end=rfc3339(window.end_ns + window.wall_offset_ns),
         status=answer.status,
         reason=answer.reason,
+        degraded=list(answer.degraded),
         labels=labels,
         coverage=CoverageBody(
             video=round(window.coverage.video, 3),

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamer import __version__
-from streamer.config import NAME_PATTERN, StreamConfig, mask_text, parse_duration_ns
+from streamer.bench.commands import bench, duration
+from streamer.config import NAME_PATTERN, StreamConfig, mask_text, parseduration_ns
 from streamer.errors import StreamerError, UserError
 
 if TYPE_CHECKING:
@@ -83,15 +84,6 @@ def _address(_: click.Context, param: click.Parameter, value: str) -> tuple[str,
     return match[1] or match[2] or "0.0.0.0", int(match[3])
 
 
-def _duration(_: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    if value is None:
-        return None
-    try:
-        return parse_duration_ns(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param=param) from None
-
-
 def _sources(_: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, StreamConfig]:
     streams: dict[str, StreamConfig] = {}
     for value in values:
@@ -129,7 +121,7 @@ def _serving_options(command: Any) -> Any:
         click.option(
             "--latency-bound",
             metavar="TIME",
-            callback=_duration,
+            callback=duration,
             help="Every segment is answered by then, e.g. 1s or 800ms.  [default: 1s]",
         ),
         click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N."),
@@ -297,36 +289,7 @@ def weights(directory: Path | None, as_json: bool) -> None:
     prepare_weights(directory, as_json)
 
 
-@main.group()
-def bench() -> None:
-    """Measure: how many streams, how fast, what it costs."""
-
-
-@bench.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object as the last line.")
-@click.option(
-    "--streams",
-    type=click.IntRange(1, 256),
-    help="Measure this number only, instead of looking for the largest that holds.",
-)
-@click.option(
-    "--seconds",
-    type=click.FloatRange(5, 3600),
-    default=20,
-    show_default=True,
-    help="How long each number of streams runs.",
-)
-@click.option(
-    "--clip",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="720p30 H.264 clip to stream.  [default: made once from the demo's]",
-)
-@click.option("--latency-bound", metavar="TIME", default="1s", callback=_duration)
-def density(as_json: bool, streams: int | None, seconds: float, clip: Path | None, latency_bound: int) -> None:
-    """How many live 720p30 streams with sound this machine labels within the bound, and what one costs by stage."""
-    from streamer.bench.density import run as measure
-
-    measure(streams=streams, seconds=seconds, clip=clip, bound_ns=latency_bound, as_json=as_json)
+main.add_command(bench)
 
 
 if __name__ == "__main__":

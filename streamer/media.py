@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Modality = Literal["video", "audio", "text"]
+Effort = Literal["all", "keyframes", "none"]
+"""How many of a camera's pictures are decoded: as many as are sampled, key frames alone, or none of them."""
 MODALITIES: tuple[Modality, ...] = ("video", "audio", "text")
 
 
@@ -133,7 +135,8 @@ class Coverage:
 class Window:
     """A stretch of one stream's media time, closed: nothing will be added to it.
 
-    `[start_ns, end_ns)` is media time; `deadline_ns` and `closed_ns` are on the host's monotonic clock.
+    `[start_ns, end_ns)` is media time; `deadline_ns` and `closed_ns` are on the host's monotonic clock. `degraded`:
+    what was left out of it on purpose, for want of computing power.
     """
 
     stream: str
@@ -147,6 +150,7 @@ class Window:
     pictures: tuple[Picture, ...]
     patches: tuple[Patch, ...]
     coverage: Coverage
+    degraded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
