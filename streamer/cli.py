@@ -15,7 +15,7 @@ import click
 
 from streamer import __version__
 from streamer.bench.commands import bench, duration
-from streamer.config import NAME_PATTERN, StreamConfig, mask_text, parseduration_ns
+from streamer.config import NAME_PATTERN, StreamConfig, mask_text
 from streamer.errors import StreamerError, UserError
 
 if TYPE_CHECKING:
