@@ -3,6 +3,9 @@
 A unit gets its ordinal when it is first sent; from then on it stays until the store has settled it, because it may be
 written already. So ordinals have no holes, and the store can tell a unit that came too early. What makes room is always
 a unit that was never sent; the next one that is sent tells the subscribers what is missing before it.
+
+What was settled is kept for some seconds more: a store that lost what it had acknowledged (a replica took over that had
+not got it yet, a file that was not yet on the disk, an emptied store) gets it again.
 """
 
 from __future__ import annotations
@@ -11,20 +14,22 @@ import itertools
 from collections import deque
 from dataclasses import dataclass, field
 
+from msgspec import Struct
 from msgspec.structs import replace
 
-from streamer.clock import NS_PER_MS
+from streamer.clock import NS_PER_MS, NS_PER_S
+from streamer.losses import Losses, Lost, bereft
 from streamer.messages import FeedMessage, LatencyBody, Previous, Segment, StreamMessage, StreamState, encode
-from streamer.store import Record
+from streamer.records import Claim, Record
 
 # A unit that was sent later than this says so in its latency; below it the estimate that it carries is good enough.
 _NOTABLE_WAIT_NS = 20 * NS_PER_MS
-# Epochs of which losses are told one by one; of a stream that lost more, the oldest are told as a sum.
-_LOST_EPOCHS = 16
+# What was settled is kept for this long, and so many units of a stream at most: replicas and files are behind by less.
+_KEPT_NS = 5 * NS_PER_S
+_KEPT_UNITS = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(Struct, frozen=True):
     """Messages of one stream that are written together or not at all, in this order; at most one is a segment.
 
     `deadline_ns`: the segment's, on the host's monotonic clock.
@@ -40,46 +45,35 @@ class Unit:
         return next((message for message in self.messages if isinstance(message, Segment)), None)
 
 
-@dataclass(slots=True)
-class Waiting:
-    """A unit on its way to the store. `ordinal` is None until it is sent for the first time; times are monotonic."""
+class Waiting(Struct):
+    """A unit on its way to the store. `ordinal` is None until it is sent for the first time; times are monotonic.
+
+    `records`: what was sent last. `again`: it was settled before, and the store lost it; only its records are left.
+    """
 
     unit: Unit
     handed_ns: int
     ordinal: int | None = None
     sent_ns: int = 0
+    records: tuple[Record, ...] = ()
+    again: bool = False
 
 
-@dataclass(slots=True)
-class _Lost:
-    """What of an epoch made room, and is not told yet."""
+class _Kept(Struct, frozen=True, gc=False):
+    """A settled unit, should the store lose it."""
 
-    epoch: str | None
-    segments: int = 0
-    others: int = 0
-    first: int = -1
-    last: int = -1
-
-    def add(self, message: FeedMessage) -> None:
-        """One more that will not be stored; segments come in order."""
-        if not isinstance(message, Segment):
-            self.others += 1
-            return
-        self.first = message.seq if not self.segments else self.first
-        self.last = message.seq
-        self.segments += 1
-
-    def told(self) -> str:
-        """What is missing, in words."""
-        which = f" (seq {self.first} to {self.last})" if self.segments else ""
-        return f"{self.segments} segments{which} and {self.others} other messages were not stored"
+    ordinal: int
+    settled_ns: int
+    deadline_ns: int | None
+    records: tuple[Record, ...]
 
 
 @dataclass(slots=True)
 class Backlog:
     """One stream's units, oldest first. `span_ns` bounds the oldest's age, `capacity` their number.
 
-    `owner`: what the store knows the writer by ('' until the stream is claimed). `settled`: the ordinal settled last.
+    `owner`: what the store knows the writer by ('' until the stream is claimed). `settled`: the ordinal settled last,
+    `store`: the identity of the store that settled it.
     """
 
     stream: str
@@ -87,9 +81,11 @@ class Backlog:
     capacity: int
     owner: str = ""
     settled: int = -1
+    store: str = ""
     units: deque[Waiting] = field(default_factory=deque)
     _sent: int = 0
-    _lost: dict[str | None, _Lost] = field(default_factory=dict)
+    _kept: deque[_Kept] = field(default_factory=lambda: deque(maxlen=_KEPT_UNITS))
+    _losses: Losses = field(default_factory=Losses)
     _epoch: str | None = None
     _seq: int = -1
     _state: StreamState = "live"
@@ -112,14 +108,7 @@ class Backlog:
         for message in unit.messages:
             if isinstance(message, StreamMessage):
                 self._state = message.state
-            epoch = message.epoch if isinstance(message, Segment | StreamMessage) else None
-            # Events and bare states belong to the epoch around them; None stands for "before any was named".
-            key = epoch if epoch is not None else next(reversed(self._lost), None)
-            self._lost.setdefault(key, _Lost(key)).add(message)
-        while len(self._lost) > _LOST_EPOCHS:
-            oldest = self._lost.pop(next(iter(self._lost)))
-            heir = self._lost[next(iter(self._lost))]
-            heir.others += oldest.segments + oldest.others
+        self._losses.add(unit.messages)
 
     def resume_from(self, epoch: str | None, seq: int) -> None:
         """What the store holds of a writer before this one; a new epoch names it as the one before."""
@@ -130,8 +119,10 @@ class Backlog:
         """The oldest `count` units."""
         return list(itertools.islice(self.units, count))
 
-    def records(self, waiting: Waiting, now_ns: int) -> list[Record]:
+    def records(self, waiting: Waiting, now_ns: int) -> tuple[Record, ...]:
         """`waiting` encoded for the store, numbered if this is its first time. Call in order."""
+        if waiting.again:
+            return waiting.records
         if waiting.ordinal is None:
             waiting.ordinal = self.settled + 1 + self._sent
             self._sent += 1
@@ -139,14 +130,15 @@ class Backlog:
             waiting.sent_ns = now_ns
         waited_ns = now_ns - waiting.handed_ns
         try:
-            return [_record(message, waited_ns) for message in waiting.unit.messages]
+            waiting.records = tuple([_record(message, waited_ns) for message in waiting.unit.messages])
         except (ValueError, TypeError, OverflowError) as error:
             # Text that is not Unicode (a name from a file system, say); trying for ever would hold up all streams.
             waiting.unit = Unit(self.stream, (self._unfit(waiting.unit, error),))
-            return [_record(message, waited_ns) for message in waiting.unit.messages]
+            waiting.records = (_record(waiting.unit.messages[0], waited_ns),)
+        return waiting.records
 
     def _unfit(self, unit: Unit, error: Exception) -> StreamMessage:
-        lost = _Lost(self._epoch)
+        lost = Lost(self._epoch)
         for message in unit.messages:
             lost.add(message)
         return StreamMessage(stream=self.stream, state=self._state, reason=f"{type(error).__name__}: {lost.told()}")
@@ -159,9 +151,8 @@ class Backlog:
                 reason=f"store_away: {lost.told()}",
                 epoch=lost.epoch or self._epoch,
             )
-            for lost in self._lost.values()
+            for lost in self._losses.take()
         ]
-        self._lost.clear()
         messages = tuple(self._follow(message) for message in (*told, *unit.messages))
         return Unit(unit.stream, messages, unit.deadline_ns)
 
@@ -177,13 +168,54 @@ class Backlog:
             self._epoch, self._seq = message.epoch, message.seq
         return message
 
-    def settle(self) -> Waiting:
-        """The oldest unit is in the store (or never will be): forget it."""
+    def settle(self, store: str, now_ns: int) -> Waiting:
+        """The oldest unit is in the store of the identity `store`: keep it a while longer."""
         waiting = self.units.popleft()
         assert waiting.ordinal is not None
-        self.settled = waiting.ordinal
+        self.settled, self.store = waiting.ordinal, store
         self._sent -= 1
+        self._kept.append(_Kept(waiting.ordinal, now_ns, waiting.unit.deadline_ns, waiting.records))
+        while self._kept[0].settled_ns < now_ns - _KEPT_NS:
+            self._kept.popleft()
         return waiting
+
+    @property
+    def rewritable(self) -> int:
+        """The ordinal before the first one that could be written again."""
+        return self._kept[0].ordinal - 1 if self._kept else self.settled
+
+    def fall_back(self, claim: Claim, now_ns: int) -> int:
+        """The store holds no more than `claim`, its answer, says: write again what it lost, and tell what can't be.
+
+        Returns the number of units that wait in addition now.
+        """
+        lost = self.rewritable > claim.written
+        again: list[Waiting] = []
+        while self._kept and self._kept[-1].ordinal > claim.written:
+            kept = self._kept.pop()
+            unit = Unit(self.stream, (), kept.deadline_ns)
+            again.append(Waiting(unit, now_ns, kept.ordinal, now_ns, kept.records, again=True))
+        self.units.extendleft(again)
+        self._sent += len(again)
+        self.settled -= len(again)
+        if lost:
+            self._tell_bereft(claim)
+        return len(again)
+
+    def _tell_bereft(self, claim: Claim) -> None:
+        """Put the news of what the store lost for good before the oldest unit."""
+        first = self.units[0]
+        segment = next((record for record in first.records if record.kind == "segment"), None)
+        epoch = segment.epoch if segment is not None else self._epoch
+        told = StreamMessage(stream=self.stream, state=self._state, reason=bereft(claim, segment), epoch=epoch)
+        if first.again:
+            first.records = (_record(told, 0), *first.records)
+        else:
+            first.unit = Unit(self.stream, (told, *first.unit.messages), first.unit.deadline_ns)
+
+    def unsettled(self) -> list[Unit]:
+        """The units that were never in the store."""
+        return [waiting.unit for waiting in self.units if not waiting.again]
 
 
 def _record(message: FeedMessage, waited_ns: int) -> Record:

@@ -7,12 +7,12 @@ import hmac
 import ipaddress
 import re
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from streamer.clock import parse_rfc3339
 from streamer.config import NAME_PATTERN, NAME_RULE, host_of, is_forbidden_host
 from streamer.cursor import parse_cursor
-from streamer.openapi import DEFAULT_SEGMENTS, MAX_SEGMENTS
 
 _RESOLVE_TIMEOUT_S = 2.0
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -126,10 +126,24 @@ def moment(name: str, text: str | None) -> str | None:
     raise Refused(400, f"{name}: {text[:64]!r} is neither a time like 2026-11-23T04:07:08Z nor a message's cursor")
 
 
-def limit(text: str | None) -> int:
-    """How many segments are asked for, refused where that is no number in range."""
+def limit(text: str | None, default: int, most: int) -> int:
+    """How many are asked for, refused where that is no number from 1 to `most`."""
     if text is None:
-        return DEFAULT_SEGMENTS
-    if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= MAX_SEGMENTS:
-        raise Refused(400, f"limit: {text[:32]!r} is no number from 1 to {MAX_SEGMENTS}")
+        return default
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= most:
+        raise Refused(400, f"limit: {text[:32]!r} is no number from 1 to {most}")
     return int(text)
+
+
+def sequence(text: str) -> int:
+    """A segment's number, refused where it is none."""
+    if not re.fullmatch(r"[0-9]{1,15}", text):
+        raise Refused(400, f"{text[:32]!r} is no segment's number: those are 0, 1, 2, ...")
+    return int(text)
+
+
+def check_query(given: Iterable[str], known: tuple[str, ...]) -> None:
+    """Refuse a parameter that is not known: who misspelt one must not get an answer to another question."""
+    for name in given:
+        if name not in known:
+            raise Refused(400, f"unknown parameter {name[:64]!r}: known here: {', '.join(known)}")

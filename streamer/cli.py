@@ -257,6 +257,35 @@ def watch(
     asyncio.run(follow(Subscription(url, streams, labels, min_score, since), as_json=as_json))
 
 
+def _sequence(_: click.Context, param: click.Parameter, value: str) -> str:
+    if value != "last" and re.fullmatch(r"[0-9]{1,15}", value) is None:
+        raise click.BadParameter(f"{value!r} is neither a segment's number (0, 1, 2, ...) nor `last`", param=param)
+    return value
+
+
+@main.command()
+@click.argument("stream")
+@click.argument("seq", callback=_sequence)
+@click.option("--epoch", help="The epoch that SEQ counts in.  [default: the newest that has it]")
+@click.option(
+    "--http", "url", metavar="URL", default="http://127.0.0.1:8080", show_default=True, help="The service to ask."
+)
+@click.option("--token", envvar="STREAMER_TOKEN", help="Where the service wants one; better in STREAMER_TOKEN.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def trace(stream: str, seq: str, epoch: str | None, url: str, token: str | None, as_json: bool) -> None:
+    """Show one segment's way through every stage of a running service, with the time each took.
+
+    SEQ is the segment's number, or `last`. The last two minutes of every stream are kept.
+
+    \b
+    streamer trace door 42
+    streamer trace door last --json
+    """
+    from streamer.trace_view import Question, show
+
+    show(Question(stream, seq, epoch, url, token), as_json=as_json)
+
+
 @main.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output, even where all is well.")

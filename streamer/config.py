@@ -323,10 +323,7 @@ def no_effect_yet(config: Config) -> Iterator[Fault]:
             yield Fault(("streams", name, "speech"), "speech is not transcribed yet: this has no effect")
         if stream.people != "off":
             yield Fault(("streams", name, "people"), "people are not looked for yet: this has no effect")
-        if stream.weight != 1.0:
-            yield Fault(("streams", name, "weight"), "streams are not weighted yet: this has no effect")
     unused = {
-        "admission": (config.admission != "refuse", "streams are always admitted by this version: this has no effect"),
         "speech": (config.speech != SpeechConfig(), "speech is not transcribed yet: this has no effect"),
         "ice_servers": (bool(config.ice_servers), "WHIP is not served yet: this has no effect"),
         "alerts": (bool(config.alerts), "rules are not evaluated yet: no alert will fire"),

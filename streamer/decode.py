@@ -17,7 +17,8 @@ import numpy as np
 from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from streamer.media import Frame, SourceStats
+from streamer.media import Effort, Frame, SourceStats
+from streamer.sources.continuity import Continuity
 from streamer.sources.sampling import Grid, Interval, KeyPrediction
 from streamer.sources.units import Joiner, has_picture
 
@@ -31,7 +32,12 @@ _MAX_PIXELS = 50_000_000
 _PENDING_PACKETS = 600
 _PENDING_BYTES = 32 * 1024 * 1024
 # A stream of which so many packets went by without a key frame is decoded from where it is (intra refresh has none).
+# Where they were seen to come, a key frame is waited for twice as long as they were ever apart, if that is longer.
 _KEYLESS_PACKETS = 300
+# Where key frames alone are sampled, each stands for the time to the next one, but for no more than this.
+_KEY_STANDS_NS = 2 * _NS
+# Where a picture got lost, the next key frame is waited for if it should come as soon as this.
+_HEALS_WITHIN_NS = 2 * _NS
 # Pictures wait while decoding them would take no longer than this: a key frame may make them needless, and in one go
 # they cost a third less, because caches stay warm.
 _CATCH_UP_NS = 60_000_000
@@ -84,8 +90,13 @@ class VideoDecoder:
         self._interval = Interval()
         self._gops = KeyPrediction()
         self._joiner = Joiner()
+        self._continuity = Continuity(self._context.name, self._context.extradata)
+        self._damaged = False  # what is decoded refers to something that got lost
+        self._effort: Effort = "all"
         self._started = False
         self._keyless = 0
+        self._group_packets = 0  # the most that lay between two key frames
+        self._left_out = "no_keyframe"  # what is dropped before decoding begins counts as this
         self._skips = False
         self._cost_ns = 0  # of decoding one packet, smoothed
         self._dirty = False  # the decoder holds pictures of a group that was left
@@ -109,6 +120,7 @@ class VideoDecoder:
         self._grid.restart(floor_ns)
         self._gops = KeyPrediction()
         self._interval.restart()
+        self._continuity.restart()
         self._order_ns = None
         held = self._joiner.flush()
         if held is not None:
@@ -121,10 +133,11 @@ class VideoDecoder:
     @property
     def reach_ns(self) -> int | None:
         """Every sample before this media time has been handed out; None before the first packet."""
-        if self._order_ns is None:
-            return None
         due_ns = self._grid.due_ns
-        return self._order_ns if due_ns is None else min(self._order_ns, due_ns - self._slack_ns)
+        # Before a key frame, and between them where they alone are decoded, there are no samples to wait for.
+        if self._order_ns is None or due_ns is None or not self._started or self._effort != "all":
+            return self._order_ns
+        return min(self._order_ns, due_ns - self._slack_ns)
 
     @property
     def interval_ns(self) -> int:
@@ -134,6 +147,12 @@ class VideoDecoder:
     @property
     def _slack_ns(self) -> int:
         return min(self._interval.value_ns // 2, self._grid.reach_ns)
+
+    @property
+    def _stands_for_ns(self) -> int:
+        eased_ns = 0 if self._effort == "all" else min(self._gops.distance_ns, _KEY_STANDS_NS)
+        stands_ns = max(self._grid.period_ns, self._interval.value_ns, eased_ns)
+        return stands_ns // 2 if self._damaged else stands_ns
 
     def feed(self, packet: av.Packet[av.VideoStream], media_ns: int, order_ns: int, arrived_ns: int) -> list[Frame]:
         """Take in the next packet; the samples that became available.
@@ -150,18 +169,66 @@ class VideoDecoder:
     def _take(self, packet: av.Packet[av.VideoStream], arrived_ns: int) -> list[Frame]:
         media_ns, is_key = packet.pts, packet.is_keyframe
         assert media_ns is not None
-        if not self._may_start(is_key):
-            return []
         if is_key:
             self._gops.add(media_ns)
+        self._count_group(is_key)
+        if self._effort != "all":
+            return self._take_eased(packet, media_ns, arrived_ns)
+        is_broken = self._continuity.is_broken(memoryview(packet))
+        if not self._may_start(media_ns, is_key):
+            return []
+        if is_key:
+            self._damaged = False
             self._leave_group(media_ns)
+        elif is_broken and self._wait_for_repair():
+            self._stats.drop("corrupt")
+            return []
         self._pending.append(_Pending(packet, media_ns, is_key))
         self._pending_bytes += packet.size
         return self._decode(arrived_ns) if self._is_wanted(media_ns) else []
 
-    def skip_to_key(self) -> None:
-        """Too far behind: what waits is given up, and decoding begins again with the next key frame."""
-        self._stats.drop("overload", len(self._pending))
+    def _take_eased(self, packet: av.Packet[av.VideoStream], media_ns: int, arrived_ns: int) -> list[Frame]:
+        """A key frame that is due is decoded by itself, all else is left out."""
+        is_rare = self._gops.are_rare(self._grid)
+        wanted = self._effort == "keyframes" and packet.is_keyframe
+        if not wanted or not self._grid.is_due(media_ns, is_rare, self._slack_ns):
+            self._stats.drop(self._left_out)
+            return []
+        self._pending.append(_Pending(packet, media_ns, True))
+        self._pending_bytes += packet.size
+        frames = self._decode(arrived_ns)
+        # It comes out now, and not behind the pictures that could be shown before it.
+        frames += self._sample(self._drain(), arrived_ns)
+        self._dirty = True
+        return frames
+
+    def _wait_for_repair(self) -> bool:
+        """A picture got lost, and those that refer to it are wrong: whether to leave out all up to the next key frame.
+
+        Where that is far away they are used, and stand for half their time.
+        """
+        self._damaged = True
+        if not 0 < self._gops.distance_ns <= _HEALS_WITHIN_NS:
+            return False
+        self._left_out = "corrupt"
+        self._give_up()
+        return True
+
+    def ease(self, effort: Effort, reason: str) -> None:
+        """From the next packet on, decode as many pictures as `effort` says; decoding all of them begins again with a
+        key frame. What is left out is counted under `reason`."""
+        if effort == self._effort:
+            return
+        if self._effort == "all" or effort != "all":
+            self._left_out = reason  # and on the way back the reason for what is still missing stays
+        self._effort = effort
+        self._give_up()
+        self._continuity.restart()
+
+    def _give_up(self) -> None:
+        """Decoding begins again with the next key frame."""
+        if self._pending:
+            self._stats.drop(self._left_out, len(self._pending))
         self._pending.clear()
         self._pending_bytes = 0
         self._started = False
@@ -187,14 +254,23 @@ class VideoDecoder:
         except av.FFmpegError:
             return []  # it is beyond giving what it held
 
-    def _may_start(self, is_key: bool) -> bool:
-        self._keyless += 1
+    def _may_start(self, media_ns: int, is_key: bool) -> bool:
+        due_ns = self._grid.due_ns
         if not self._started:
-            if not is_key and self._keyless < _KEYLESS_PACKETS:
-                self._stats.drop("no_keyframe")
+            if not is_key and self._keyless < max(_KEYLESS_PACKETS, 2 * self._group_packets):
+                self._stats.drop(self._left_out)
                 return False
             self._started = True
+            self._left_out = "no_keyframe"
+            if due_ns is not None and due_ns < media_ns:
+                self._grid.restart(media_ns)  # nothing will be shown before this picture
         return True
+
+    def _count_group(self, is_key: bool) -> None:
+        self._keyless += 1
+        if is_key:
+            self._group_packets = max(self._group_packets, self._keyless)
+            self._keyless = 0
 
     def _leave_group(self, key_ns: int) -> None:
         """A key frame came and no sample is due before it: what waits is dropped undecoded."""
@@ -243,6 +319,7 @@ class VideoDecoder:
                 if has_picture(item.packet, self._context.name):
                     self.refused += 1
                     self._stats.drop("corrupt")
+                    self._wait_for_repair()
                 continue
             self.refused = 0 if pictures else self.refused
             self._cost_ns += (time.perf_counter_ns() - begun_ns - self._cost_ns) // 8
@@ -267,10 +344,10 @@ class VideoDecoder:
                 continue
             if picture.is_corrupt:
                 self._stats.drop("corrupt")
+                self._wait_for_repair()
                 continue
             rgb = self._convert(picture)
-            duration_ns = max(self._grid.period_ns, self._interval.value_ns)
-            frames.append(Frame(media_ns, duration_ns, arrived_ns, rgb))
+            frames.append(Frame(media_ns, self._stands_for_ns, arrived_ns, rgb))
             self._grid.take(media_ns, is_key, self._gops.in_step_with(self._grid))
             self._stats.frames_sampled += 1
         return frames

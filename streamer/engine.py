@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,10 +28,11 @@ from models import checkpoint as checkpoints
 from models import export, weights
 from models.config import LabelInfo
 from streamer.errors import UserError, WeightsError
-from streamer.media import Coverage, Geometry, Patch, Picture, Scores, Window
+from streamer.media import Coverage, Geometry, Patch, Picture, Scores, Window, Work, WorkCosts
 
 # The most pictures in one call of the encoder: past this a CPU gains nothing and the activations leave its caches.
 _CHUNK = 4
+_WARM_UPS = 5
 
 Progress = Callable[[str, int, int], None]
 
@@ -50,9 +51,9 @@ class Engine(Protocol):
         """Free the tokens of `stream`. Any thread."""
         ...
 
-    def warm_up(self, windows: int) -> list[tuple[int, int]]:
-        """Score batches of 1 to `windows` windows without meaning, so that the first real one does not pay for what is
-        done only once; gives (pictures and patches in it, nanoseconds) of each."""
+    def warm_up(self, windows: int) -> WorkCosts:
+        """Score batches of up to `windows` windows without meaning, so that the first real one does not pay for what is
+        done only once; gives what the parts of a batch cost."""
         ...
 
 
@@ -129,26 +130,31 @@ class OnnxEngine:
         with self._lock:
             self._streams.pop(stream, None)
 
-    def warm_up(self, windows: int) -> list[tuple[int, int]]:
-        """Score batches of 1 to `windows` windows without meaning; gives (pictures and patches in it, nanoseconds) of
-        each."""
-        pixels = np.zeros((self.geometry.frame_size, self.geometry.frame_size, 3), np.uint8)
+    def warm_up(self, windows: int) -> WorkCosts:
+        """Score batches of up to `windows` windows without meaning; gives what the parts of a batch cost."""
+        several = max(2, windows)
+        one_ns, several_ns = self._timed(Work(1)), self._timed(Work(several))
+        window_ns = max(0, several_ns - one_ns) // (several - 1)
+        picture_ns = (self._timed(Work(1, pictures=_CHUNK)) - one_ns) // _CHUNK
+        patch_ns = (self._timed(Work(1, patches=_CHUNK)) - one_ns) // _CHUNK
+        return WorkCosts(max(1, one_ns - window_ns), window_ns, max(1, picture_ns), max(1, patch_ns))
+
+    def _timed(self, work: Work) -> int:
+        """Nanoseconds that `work` takes in one call: the middle one of a few, because the first is never like the
+        others."""
+        picture = np.zeros((self.geometry.frame_size, self.geometry.frame_size, 3), np.uint8)
         samples = np.zeros(self.geometry.patch_samples, np.float32)
-        measured = []
-        # Twice, because what is done only once is not what a batch takes.
-        for index, size in enumerate([*range(1, windows + 1)] * 2):
-            batch = [
-                Window(
-                    "", "", index, 0, 1, 0, 0, 0, (Picture(key, 0, pixels),), (Patch(key, 0, samples),), Coverage(1, 1)
-                )
-                for key in range(size)
-            ]
+        pictures = tuple(Picture(index, 0, picture) for index in range(work.pictures))
+        patches = tuple(Patch(index, 0, samples) for index in range(work.patches))
+        first = Window("", "", 0, 0, 1, 0, 0, 0, pictures, patches, Coverage(1, 1))
+        batch = [first, *(replace(first, pictures=(), patches=()) for _ in range(work.windows - 1))]
+        took = []
+        for _ in range(_WARM_UPS):
             began_ns = time.monotonic_ns()
             self.run(batch)
-            if index >= windows:
-                measured.append((2 * size, time.monotonic_ns() - began_ns))
+            took.append(time.monotonic_ns() - began_ns)
             self.forget("")
-        return measured
+        return sorted(took)[_WARM_UPS // 2]
 
     def _tokens_of(self, stream: str) -> _StreamTokens:
         with self._lock:

@@ -21,3 +21,7 @@ class WeightsError(StreamerError):
 
 class StoreError(StreamerError):
     """The store (Redis or Valkey) refused or could not be reached (exit code 1)."""
+
+
+class AdmissionError(StreamerError):
+    """A stream that can't be served within the latency bound beside those there are; its text holds the figure."""

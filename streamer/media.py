@@ -166,6 +166,37 @@ class Scores:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What has to be computed: windows to fuse, and pictures and patches to encode before that."""
+
+    windows: int = 0
+    pictures: int = 0
+    patches: int = 0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.windows + other.windows, self.pictures + other.pictures, self.patches + other.patches)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkCosts:
+    """Nanoseconds on an idle machine: for a call of the engine at all, and for each window, picture and patch in it."""
+
+    call_ns: int = 1_000_000
+    window_ns: int = 1_000_000
+    picture_ns: int = 12_000_000
+    patch_ns: int = 4_000_000
+
+    def of(self, work: Work) -> int:
+        """Nanoseconds for `work` in one call."""
+        return (
+            self.call_ns
+            + self.window_ns * work.windows
+            + self.picture_ns * work.pictures
+            + self.patch_ns * work.patches
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Geometry:
     """How a checkpoint wants media cut: the numbers a window depends on, all from the checkpoint.
 

@@ -14,10 +14,12 @@ from msgspec import Struct
 from streamer import __version__
 from streamer.config import NAME_PATTERN, StreamConfig
 from streamer.messages import Segment
-from streamer.status import Info, LabelInfo, Readiness, StreamStatus
+from streamer.status import Info, LabelInfo, Readiness, StreamStatus, Trace
 
 MAX_SEGMENTS = 1000
 DEFAULT_SEGMENTS = 100
+MAX_TRACES = 240
+DEFAULT_TRACES = 20
 MAX_BODY = 64 * 1024
 PROBLEM_TYPE = "application/problem+json"
 
@@ -57,6 +59,12 @@ class SegmentList(Struct, frozen=True):
     next: str | None
 
 
+class TraceList(Struct, frozen=True):
+    """The last segments' ways through every stage, the newest first."""
+
+    traces: list[Trace]
+
+
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """A parameter in the path or the query, with its JSON schema."""
@@ -85,18 +93,20 @@ class Route:
     open: bool = False
 
 
+def _limit(what: str, default: int, most: int) -> Parameter:
+    schema = {"type": "integer", "minimum": 1, "maximum": most, "default": default}
+    return Parameter("limit", "query", f"The most {what} to return.", schema)
+
+
 _TIME = "an RFC 3339 time, or the cursor of a message"
 _NAME = Parameter("name", "path", "The stream's name.", {"type": "string", "pattern": f"^{NAME_PATTERN}$"})
 _FILE = Parameter("file", "path", "The file's name.", {"type": "string"})
+_SEQ = Parameter("seq", "path", "The segment's number in its epoch.", {"type": "integer", "minimum": 0})
+_EPOCH = Parameter("epoch", "query", "The epoch; the newest that has the segment if left out.", {"type": "string"})
 _RANGE = (
     Parameter("since", "query", f"Where to begin, inclusive: {_TIME}.", {"type": "string"}),
     Parameter("until", "query", f"Where to end, exclusive: {_TIME}.", {"type": "string"}),
-    Parameter(
-        "limit",
-        "query",
-        "The most segments to return.",
-        {"type": "integer", "minimum": 1, "maximum": MAX_SEGMENTS, "default": DEFAULT_SEGMENTS},
-    ),
+    _limit("segments", DEFAULT_SEGMENTS, MAX_SEGMENTS),
 )
 _STREAM = "/v1/streams/{name}"
 
@@ -112,7 +122,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", _STREAM, "get_stream", "One stream.", {200: StreamStatus}, (404,), (_NAME,)),
     Route(
         "PUT", _STREAM, "put_stream", "Add a stream (201) or change it (200).", {200: StreamStatus, 201: StreamStatus},
-        (408, 413, 503), (_NAME,), StreamConfig,
+        (408, 409, 413, 503), (_NAME,), StreamConfig,
     ),
     Route(
         "DELETE", _STREAM, "delete_stream", "Remove a stream and free what it held.", {204: None}, (404, 503), (_NAME,)
@@ -120,6 +130,14 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST", _STREAM + "/whip", "whip", "WebRTC in (RFC 9725), not served yet.", {}, (404, 501), (_NAME,),
         "application/sdp",
+    ),
+    Route(
+        "GET", _STREAM + "/trace/{seq}", "get_trace", "One segment's way through every stage.", {200: Trace}, (404,),
+        (_NAME, _SEQ, _EPOCH),
+    ),
+    Route(
+        "GET", _STREAM + "/traces", "list_traces", "The last segments' ways, the newest first.", {200: TraceList},
+        (404,), (_NAME, _limit("traces", DEFAULT_TRACES, MAX_TRACES)),
     ),
     Route(
         "GET", "/v1/segments/{name}", "list_segments", "Past segments.", {200: SegmentList}, (404, 503),
@@ -205,6 +223,7 @@ _WORDS = {
     403: "A web page of another origin may not do this.",
     404: "No such thing.",
     408: "The body did not arrive in time.",
+    409: "The stream can't be served within the latency bound beside those there are; the detail holds the figure.",
     413: f"The body is larger than {MAX_BODY} bytes.",
     421: "The service is not reached under this host name.",
     500: "A fault of the service; its log says more.",

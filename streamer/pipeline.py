@@ -1,4 +1,4 @@
-"""One live stream, from its camera to the store: source -> windows -> dispatch -> decide -> publish.
+"""One live stream, from its camera to the store: source -> windows -> dispatch -> account (decide -> publish).
 
 Each stream is a TaskGroup of its own under a supervisor: whatever breaks in one ends there, is told, and starts
 again; the others never
@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from streamer.answer import Answer, InOrder, segment_of, shed
+from streamer.answer import shed
 from streamer.channel import Channel, ChannelClosed, ChannelStatistics
 from streamer.clock import Clock
-from streamer.decide import EventDetector, EventPolicy, labels_of
 from streamer.dispatch import Dispatcher
+from streamer.ledger import Ledger, Publishing
 from streamer.media import (
     AudioChunk,
+    Effort,
     EpochStart,
     Frame,
     Geometry,
@@ -30,7 +31,7 @@ from streamer.media import (
     StateChange,
     Window,
 )
-from streamer.messages import FeedMessage, Previous, Segment, StreamMessage
+from streamer.messages import Previous, Reason, StreamMessage
 from streamer.window import Windower, WindowPolicy
 
 log = logging.getLogger(__name__)
@@ -49,19 +50,16 @@ class Source(Protocol):
 
     async def run(self, channel: Channel[SourceEvent]) -> None: ...
 
-
-class Outlet(Protocol):
-    """Where units of messages go: in order a stream, never waiting, bounded by the outlet itself."""
-
-    def publish(self, stream: str, messages: Sequence[FeedMessage], deadline_ns: int | None = None) -> None: ...
-
-    def publish_ns(self, quantile: float) -> int: ...
+    def ease(self, effort: Effort) -> None: ...
 
 
-class Watcher(Protocol):
-    """Is told of every answer (metrics)."""
-
-    def answered(self, answer: Answer, segment: Segment) -> None: ...
+# What a source leaves out at each level of the degrade ladder, and the name of it.
+_EFFORTS: tuple[tuple[Effort, tuple[str, ...]], ...] = (
+    ("all", ()),
+    ("all", ()),
+    ("keyframes", ("keyframes",)),
+    ("none", ("keyframes", "video")),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +68,8 @@ class Surroundings:
 
     clock: Clock
     geometry: Geometry
-    names: list[str]
     dispatcher: Dispatcher
-    outlet: Outlet
-    watcher: Watcher
+    publishing: Publishing
     bound_ns: int
     new_epoch: Callable[[], str]
     droppable: Callable[[SourceEvent], bool]
@@ -94,18 +90,17 @@ class LiveStream:
         self.since_ns = around.clock.wall_ns()
         self.previous = previous
         self.epoch: str | None = None
-        self.last_segment: Segment | None = None
+        self.level = 0
         self.restarts = 0
+        self.ledger = Ledger(name, around.publishing)
         self._around = around
         policy = WindowPolicy(around.bound_ns, int(around.bound_ns * _GRACE_PART))
         self._windower = Windower(name, around.geometry, policy)
-        self._detector = EventDetector(name, around.names, EventPolicy())
-        self._order = InOrder()
         self._accepted_seq = -1
         self._channel: Channel[SourceEvent] = Channel(_CHANNEL_CAPACITY, around.droppable)
         self._task: asyncio.Task[None] | None = None
-        self._emptied = asyncio.Event()
-        self._emptied.set()
+        # Until when (media time) windows hold what the source left out, a name.
+        self._eased_until_ns: dict[str, int] = {}
 
     @property
     def queue(self) -> ChannelStatistics:
@@ -117,7 +112,6 @@ class LiveStream:
     def start(self) -> None:
         """Begin in the background; the first word of it is that it is connecting."""
         self._turn("connecting", None)
-        self._flush()
         self._task = asyncio.create_task(self._run(), name=f"stream:{self.name}")
 
     async def stop(self, reason: str, timeout_s: float = 2.0) -> None:
@@ -130,15 +124,7 @@ class LiveStream:
         self._channel.drain()  # pictures are large, and nothing will be cut from these
         self._end_epoch(tail=False)
         self._turn("ended", reason)
-        self._emptied.clear()
-        self._flush()
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._emptied.wait()
-        except TimeoutError:
-            for window in self._order.unanswered():
-                self._order.answer(shed(window, "draining", self._around.clock.now_ns()))
-            self._flush()
+        await self._around.publishing.call(self.ledger.settle(timeout_s))
         self._around.dispatcher.forget(self.name)
 
     async def _run(self) -> None:
@@ -161,7 +147,6 @@ class LiveStream:
                 self.restarts += 1
                 self._end_epoch(tail=False)
                 self._turn("reconnecting", "internal error, see the log")
-                self._flush()
             self._channel = Channel(_CHANNEL_CAPACITY, self._around.droppable)
             await asyncio.sleep(1.0)
 
@@ -210,15 +195,18 @@ class LiveStream:
                 pass
             elif (event.state, event.reason) != (self.state, self.reason):
                 self._turn(event.state, event.reason)
-            self._flush()
 
     def _begin_epoch(self, start: EpochStart) -> None:
         self._end_epoch(tail=False)
         self.epoch = self._around.new_epoch()
+        # Where a starved reader tells of a beginning too late for its first windows, the epoch begins later instead:
+        # nothing was promised of what came before.
+        oldest_ns = self._around.clock.now_ns() - self._windower.hop_ns
+        if start.media_ns < oldest_ns:
+            start = replace(start, media_ns=oldest_ns)
         self._windower.begin(self.epoch, start)
         self._accepted_seq = -1
         self._turn("live", None if start.reason != "jump" else "media time jumped")
-        self._flush()
 
     def _end_epoch(self, *, tail: bool) -> None:
         if self._windower.epoch is None:
@@ -228,62 +216,48 @@ class LiveStream:
             self._accept(window)
         self.previous = Previous(epoch, self._accepted_seq)
         self.epoch = None
-        self._order.then(self._close_events)
+        self._eased_until_ns = {}
+        self._post(self.ledger.end_epoch)
 
     def _turn(self, state: SourceState, reason: str | None) -> None:
         if state != self.state:
             self.since_ns = self._around.clock.wall_ns()
         self.state, self.reason = state, reason
         message = StreamMessage(stream=self.name, state=state, reason=reason, epoch=self.epoch, previous=self.previous)
-        self._order.then(lambda: self._say(message))
+        self._post(self.ledger.say, message)
 
-    def _close_events(self) -> None:
-        events = self._detector.finish()
-        if events:
-            self._say(*events)
+    # -- windows ---------------------------------------------------------------------------------------------------
 
-    def _say(self, *messages: FeedMessage, deadline_ns: int | None = None) -> None:
-        self._around.outlet.publish(self.name, messages, deadline_ns)
-
-    # -- windows and their answers -------------------------------------------------------------------------------
+    def ease(self, level: int) -> None:
+        """Leave out of the source's work what `level` of the degrade ladder says."""
+        if level != self.level:
+            self.level = level
+            self.source.ease(_EFFORTS[level][0])
 
     def _cut(self) -> None:
         for window in self._windower.poll(self._around.clock.now_ns()):
             self._accept(window)
-        self._flush()
 
     def _accept(self, window: Window) -> None:
+        around = self._around
+        window = self._marked(window)
         self._accepted_seq = window.seq
-        self._order.expect(window)
+        self._post(self.ledger.expect, window)
         if self.state == "stalled" or not (window.pictures or window.patches or window.coverage.audio):
-            self._order.answer(shed(window, "no_media", self._around.clock.now_ns()))
+            # Without pictures because none were decoded is another matter than a camera that sends nothing.
+            reason: Reason = "overload" if window.degraded and self.state != "stalled" else "no_media"
+            self._post(self.ledger.answer, shed(window, reason, around.clock.now_ns()))
         else:
-            self._around.dispatcher.submit(window)
+            around.dispatcher.submit(window)
 
-    def answer(self, answer: Answer) -> None:
-        """Take the answer of one of this stream's windows and publish what is next in order."""
-        self._order.answer(answer)
-        self._flush()
+    def _marked(self, window: Window) -> Window:
+        """`window` with the names of what the source left out of it."""
+        for step in _EFFORTS[self.level][1]:
+            # A camera without sound keeps its key frames.
+            if step != "video" or not window.pictures:
+                self._eased_until_ns[step] = window.end_ns
+        steps = tuple(step for step, until_ns in self._eased_until_ns.items() if until_ns > window.start_ns)
+        return replace(window, degraded=steps) if steps else window
 
-    def _flush(self) -> None:
-        for ready in self._order.release():
-            if isinstance(ready, Answer):
-                self._publish(ready)
-            else:
-                ready()
-        if not len(self._order):
-            self._emptied.set()
-
-    def _publish(self, answer: Answer) -> None:
-        around, window = self._around, answer.window
-        labels = [] if answer.scores is None else labels_of(around.names, answer.scores)
-        segment = segment_of(answer, labels, around.bound_ns, around.clock.now_ns(), around.outlet.publish_ns(0.5))
-        if answer.scores is not None:
-            events = self._detector.update(window, answer.scores.scores)
-        elif answer.reason == "no_media":
-            events = self._detector.nothing_there(window)
-        else:
-            events = []
-        self.last_segment = segment
-        self._say(segment, *events, deadline_ns=window.deadline_ns)
-        around.watcher.answered(answer, segment)
+    def _post(self, action: Callable[..., object], *arguments: object) -> None:
+        self._around.publishing.post(action, *arguments)

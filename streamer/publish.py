@@ -2,7 +2,8 @@
 
 One round trip is under way at a time and takes everything that has gathered, so batches grow with the load by
 themselves and order needs no bookkeeping beyond a queue a stream. While the store is away each stream keeps its last
-60 s; afterwards they are written in order, the ones that missed their deadline marked `delivered_late`.
+60 s; afterwards they are written in order, the ones that missed their deadline marked `delivered_late`. What a store
+lost that it had acknowledged is written again as far as it is still here, and told where it is not.
 """
 
 from __future__ import annotations
@@ -12,15 +13,20 @@ import contextlib
 import itertools
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
+from streamer.acknowledged import Acknowledged, Outage, PublishConfig, PublisherStatistics, PublishHooks, Silent
 from streamer.backlog import Backlog, Unit, Waiting
-from streamer.clock import NS_PER_MS, NS_PER_S, Clock, HostClock
+from streamer.clock import Clock, HostClock
 from streamer.errors import StoreError
+from streamer.health import Health
 from streamer.messages import FeedMessage
-from streamer.publish_times import PublishTimes, StoreClock
-from streamer.store import Claim, ClaimRequest, Store, StoreAway, StoreFull, UnitRecord, Written
+from streamer.publish_times import PublishTimes, Reserve, StoreClock
+from streamer.records import Claim, ClaimRequest, StoreAway, UnitRecord, Written
+from streamer.store import Store
+from streamer.upkeep import Upkeep
+
+# What a publisher is told and tells is imported from here.
+__all__ = ["Acknowledged", "Outage", "PublishConfig", "PublishHooks", "Publisher", "PublisherStatistics"]
 
 log = logging.getLogger(__name__)
 
@@ -29,114 +35,34 @@ _BATCH = 128
 # Units of one stream in a row, so that a long backlog of one does not hold up the others.
 _TURN = 8
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.25
-# A round trip longer than this counts as an outage even before it times out.
-_SLOW_NS = 500 * NS_PER_MS
 _TRIM_EVERY_S = 2.0
-_STREAMS_EVERY = 150
-# What stays of all streams when the store itself says that it is full.
-_SHRINK_TO = 0.8
-_UNEXPLAINED_TURNS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
-    """A unit that is in the store. Times on the host's monotonic clock.
-
-    `delivered_late` is what its JSON says, decided by the store's clock at writing. `duplicate`: an earlier answer was
-    lost, and it had been written then.
-    """
-
-    unit: Unit
-    handed_ns: int
-    sent_ns: int
-    acked_ns: int
-    delivered_late: bool
-    duplicate: bool
-
-    @property
-    def late(self) -> bool:
-        """Its deadline had passed when the store acknowledged it."""
-        deadline_ns = self.unit.deadline_ns
-        return self.delivered_late or (deadline_ns is not None and self.acked_ns > deadline_ns)
-
-    @property
-    def store_late(self) -> bool:
-        """Late, though it was handed over in time: the store's doing."""
-        deadline_ns = self.unit.deadline_ns
-        return self.late and deadline_ns is not None and self.handed_ns <= deadline_ns
-
-
-class PublishHooks(Protocol):
-    """What the publisher tells of its doings; called on the event loop, must return at once and not raise."""
-
-    def on_written(self, acknowledged: Acknowledged) -> None:
-        """A unit is in the store."""
-
-    def on_dropped(self, unit: Unit) -> None:
-        """A unit made room in a full backlog, or its stream belongs to another writer: it will never be stored."""
-
-    def on_fenced(self, stream: str) -> None:
-        """Another writer has taken over `stream`; nothing of it is published from here until `open` is called again."""
-
-
-class _Silent:
-    def on_written(self, acknowledged: Acknowledged) -> None:
-        """Nobody listens."""
-
-    def on_dropped(self, unit: Unit) -> None:
-        """Nobody listens."""
-
-    def on_fenced(self, stream: str) -> None:
-        """Nobody listens."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outage:
-    """The store does not take what is published: since when (monotonic), why, and how much waits."""
-
-    since_ns: int
-    reason: str
-    waiting: int
-
-
-@dataclass(frozen=True, slots=True)
-class PublishConfig:
-    """How long and how much the store keeps, and how much is kept here for a stream while the store is away."""
-
-    retention_ns: int = 3600 * NS_PER_S
-    max_memory_bytes: int = 512 * 1024 * 1024
-    span_ns: int = 60 * NS_PER_S
-    capacity: int = 2048
-
-
-@dataclass(slots=True)
-class PublisherStatistics:
-    """Counts since the start. `duplicates`: units found written already when they were sent again."""
-
-    written: int = 0
-    duplicates: int = 0
-    store_late: int = 0
-    late: int = 0
-    dropped: int = 0
-    fenced: int = 0
-    outages: int = 0
-    used_bytes: int = 0
 
 
 class Publisher:
-    """`async with Publisher(store) as publisher: publisher.publish(...)`. All methods belong to its event loop."""
+    """`async with Publisher(store) as publisher: publisher.publish(...)`.
+
+    All methods belong to its event loop, and so does `store`: whoever asks the store on another loop connects anew. Any
+    thread may at any time read `reserve_ns`, `typical_ns`, `waiting`, `statistics` and `outage()`.
+
+    Attributes:
+        hooks: who is told; may be replaced before `start`.
+        reserve_ns: what must be kept free before a deadline for publishing: the slowest time from hand-over to
+            acknowledgement in the last 10 s and half as much again, outages apart, within 5 to 300 ms. A slow round
+            trip raises it at once.
+        typical_ns: the median of the same times of late; 0 before the first.
+    """
 
     def __init__(
         self,
         store: Store,
-        config: PublishConfig = PublishConfig(),
+        config: PublishConfig | None = None,
         *,
         hooks: PublishHooks | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._store = store
-        self._config = config
-        self._hooks: PublishHooks = hooks or _Silent()
+        self._config = config or PublishConfig()
+        self.hooks: PublishHooks = hooks or Silent()
         self._clock: Clock = clock or HostClock()
         self._backlogs: dict[str, Backlog] = {}
         self._fenced: set[str] = set()
@@ -149,9 +75,11 @@ class Publisher:
         self._tasks: list[asyncio.Task[None]] = []
         self._store_clock = StoreClock()
         self._times = PublishTimes()
-        self._in_flight_since_ns: int | None = None
-        self._outage: tuple[int, str] | None = None
-        self._healthy_since_ns = 0
+        self._reserve = Reserve()
+        self._health = Health(self._clock, store.shown)
+        self._upkeep = Upkeep(store, self._config)
+        self.reserve_ns = self._reserve.at(0)
+        self.typical_ns = 0
         self.statistics = PublisherStatistics()
 
     async def __aenter__(self) -> Publisher:
@@ -178,9 +106,9 @@ class Publisher:
         self._tasks = []
         if self.waiting:
             log.warning("stopped with %d units that the store has not acknowledged", self.waiting)
-        for backlog in self._backlogs.values():
-            self._drop([waiting.unit for waiting in backlog.units])
-        self._backlogs.clear()
+        backlogs, self._backlogs = self._backlogs, {}
+        for backlog in backlogs.values():
+            self._abandon(backlog)
 
     def open(self, stream: str) -> None:
         """Take `stream` over: whoever published it before is fenced before the first unit from here is written."""
@@ -208,7 +136,9 @@ class Publisher:
             return
         if stream not in self._backlogs:
             self.open(stream)
-        self._drop(self._backlogs[stream].add(unit, self._clock.now_ns()))
+        gone = self._backlogs[stream].add(unit, self._clock.now_ns())
+        self._health.more(1 - len(gone))
+        self._drop(gone)
         self._turn(stream)
 
     async def drain(self, timeout_s: float) -> int:
@@ -220,21 +150,16 @@ class Publisher:
     @property
     def waiting(self) -> int:
         """Units handed over and not acknowledged, of all streams."""
-        return sum(len(backlog.units) for backlog in self._backlogs.values())
+        # Counted, because other threads ask: they could not go through the backlogs while these change.
+        return self._health.waiting
 
     def depth(self, stream: str) -> int:
         """Units of `stream` handed over and not acknowledged."""
         return len(self._backlogs[stream].units) if stream in self._backlogs else 0
 
     def outage(self) -> Outage | None:
-        """What is wrong with the store, None while all is well."""
-        if self._outage is not None:
-            since_ns, reason = self._outage
-            return Outage(since_ns, reason, self.waiting)
-        since = self._in_flight_since_ns
-        if since is not None and self._clock.now_ns() - since > _SLOW_NS:
-            return Outage(since, f"the store {self._store.shown} does not answer", self.waiting)
-        return None
+        """What is wrong with the store, None while all is well. Any thread may ask."""
+        return self._health.outage()
 
     def publish_ns(self, quantile: float) -> int:
         """`quantile` (0 to 1) of the time from hand-over to acknowledgement of late, outages apart."""
@@ -274,36 +199,42 @@ class Publisher:
         Raises:
             StoreError: the store did not take all of it; whatever is not settled will be sent again.
         """
-        streams = list(self._turns)[:_BATCH]
-        self._in_flight_since_ns = self._clock.now_ns()
-        try:
-            await self._claim([stream for stream in streams if not self._backlogs[stream].owner])
-            await self._send([stream for stream in streams if stream in self._backlogs])
-        finally:
-            self._in_flight_since_ns = None
+        streams = list(itertools.islice(self._turns, _BATCH))
+        await self._claim([stream for stream in streams if not self._backlogs[stream].owner])
+        if not self._store_clock.known:
+            await self._look_at_the_clock()
+        await self._send([stream for stream in streams if stream in self._backlogs])
+
+    async def _look_at_the_clock(self) -> None:
+        sent_ns = self._clock.now_ns()
+        with self._health.asking():
+            time_us = await self._store.time_us()
+        self._store_clock.observe(sent_ns, self._clock.now_ns(), time_us)
 
     async def _send(self, streams: list[str]) -> None:
         batch = self._batch(streams)
         sent_ns = self._clock.now_ns()
-        records = [record for _, _, record in batch]
-        answers = await self._store.append(records, self._config.retention_ns) if records else []
+        answers: list[Written | StoreError] = []
+        if batch:
+            with self._health.asking():
+                answers = await self._store.append([record for _, _, record in batch], self._config.retention_ns)
         acked_ns = self._clock.now_ns()
         problem: StoreError | None = None
-        stuck: set[str] = set()
+        refused: set[str] = set()
         for (backlog, waiting, _), answer in zip(batch, answers, strict=True):
             if isinstance(answer, StoreError):
                 problem = problem or answer
             elif answer.status in ("written", "duplicate"):
                 self._store_clock.observe(sent_ns, acked_ns, answer.time_us)
                 self._settle(backlog, waiting, answer, acked_ns)
-                continue
             elif backlog.units[0] is waiting:
-                stuck.add(backlog.stream)
+                refused.add(backlog.stream)
+        self._refresh()
         for stream in streams:
             self._pass_turn(stream)
-        await self._restore(sorted(stuck))
+        await self._restore(sorted(refused))
         if problem is not None:
-            await self._make_room(problem)
+            await self._upkeep.make_room(problem, self._backlogs)
             raise problem
 
     def _batch(self, streams: list[str]) -> list[tuple[Backlog, Waiting, UnitRecord]]:
@@ -317,26 +248,45 @@ class Publisher:
                 records = backlog.records(waiting, now_ns)
                 ordinal = waiting.ordinal or 0
                 deadline_us = self._store_clock.store_us(waiting.unit.deadline_ns)
-                record = UnitRecord(stream, backlog.owner, ordinal, ordinal - 1, records, deadline_us)
+                record = UnitRecord(stream, backlog.owner, ordinal, ordinal - 1, records, deadline_us, waiting.again)
                 batch.append((backlog, waiting, record))
         return batch
 
     def _settle(self, backlog: Backlog, waiting: Waiting, answer: Written, acked_ns: int) -> None:
-        backlog.settle()
+        backlog.settle(answer.store, acked_ns)
+        self._health.more(-1)
+        if waiting.again:
+            self.statistics.rewritten += 1
+            return
         acknowledged = Acknowledged(
-            waiting.unit, waiting.handed_ns, waiting.sent_ns, acked_ns, answer.late, answer.status == "duplicate"
+            unit=waiting.unit,
+            handed_ns=waiting.handed_ns,
+            sent_ns=waiting.sent_ns,
+            acked_ns=acked_ns,
+            delivered_late=answer.late,
+            duplicate=answer.status == "duplicate",
+            cursor=answer.cursor,
+            store_ns=self._health.trouble_ns(waiting.handed_ns, acked_ns),
         )
         self._count(acknowledged)
-        self._hooks.on_written(acknowledged)
+        self.hooks.on_written(acknowledged)
 
     def _count(self, acknowledged: Acknowledged) -> None:
         statistics = self.statistics
         statistics.written += 1
         statistics.duplicates += acknowledged.duplicate
-        statistics.store_late += acknowledged.store_late
-        statistics.late += acknowledged.late and not acknowledged.store_late
-        if acknowledged.handed_ns >= self._healthy_since_ns:
-            self._times.add(acknowledged.acked_ns - acknowledged.handed_ns)
+        if acknowledged.late:
+            statistics.store_late += acknowledged.store_late
+            statistics.late += not acknowledged.store_late
+        if acknowledged.handed_ns >= self._health.since_ns:
+            took_ns = acknowledged.acked_ns - acknowledged.handed_ns
+            self._times.add(took_ns)
+            self._reserve.add(took_ns, acknowledged.acked_ns)
+
+    def _refresh(self) -> None:
+        """Bring up to date what other threads read of the times."""
+        self.reserve_ns = self._reserve.at(self._clock.now_ns())
+        self.typical_ns = self._times.quantile(0.5)
 
     def _pass_turn(self, stream: str) -> None:
         """To the end of the line, or out of it."""
@@ -352,10 +302,12 @@ class Publisher:
         if not streams:
             return
         sent_ns = self._clock.now_ns()
-        answers = await self._store.claim([ClaimRequest(stream) for stream in streams])
+        with self._health.asking():
+            answers = await self._store.claim([ClaimRequest(stream) for stream in streams])
         acked_ns = self._clock.now_ns()
         for stream, answer in zip(streams, answers, strict=True):
             if isinstance(answer, StoreError):
+                await self._upkeep.make_room(answer, self._backlogs)
                 raise answer
             self._store_clock.observe(sent_ns, acked_ns, answer.time_us)
             if stream in self._backlogs:  # else it was closed meanwhile
@@ -366,23 +318,38 @@ class Publisher:
         """Streams whose oldest unit was refused: the store was emptied or went back, or another writer owns them."""
         if not streams:
             return
+        backlogs = [self._backlogs[stream] for stream in streams]
         requests = [
-            ClaimRequest(stream, self._backlogs[stream].owner, self._backlogs[stream].settled) for stream in streams
+            ClaimRequest(backlog.stream, backlog.owner, backlog.rewritable, backlog.settled, backlog.store)
+            for backlog in backlogs
         ]
-        for stream, answer in zip(streams, await self._store.claim(requests), strict=True):
+        with self._health.asking():
+            answers = await self._store.claim(requests)
+        again = 0
+        for backlog, answer in zip(backlogs, answers, strict=True):
             if isinstance(answer, StoreError):
                 raise answer
             if not answer.granted:
-                self._give_up(stream, answer)
+                self._give_up(backlog, answer)
+            else:
+                again += (more := backlog.fall_back(answer, self._clock.now_ns()))
+                self._health.more(more)
+        if again:
+            log.warning("the store %s lost what it had acknowledged: %d units go again", self._store.shown, again)
 
-    def _give_up(self, stream: str, claim: Claim) -> None:
+    def _give_up(self, backlog: Backlog, claim: Claim) -> None:
+        stream = backlog.stream
         log.warning("stream %s: another writer (%s) has taken over; publishing from here ends", stream, claim.owner)
-        backlog = self._backlogs.pop(stream)
+        self._backlogs.pop(stream, None)
         self._turns.pop(stream, None)
         self._fenced.add(stream)
         self.statistics.fenced += 1
-        self._drop([waiting.unit for waiting in backlog.units])
-        self._hooks.on_fenced(stream)
+        self._abandon(backlog)
+        self.hooks.on_fenced(stream)
+
+    def _abandon(self, backlog: Backlog) -> None:
+        self._health.more(-len(backlog.units))
+        self._drop(backlog.unsettled())
 
     def _forget_if_done(self, stream: str) -> None:
         backlog = self._backlogs.get(stream)
@@ -394,38 +361,26 @@ class Publisher:
     def _drop(self, units: list[Unit]) -> None:
         for unit in units:
             self.statistics.dropped += 1
-            self._hooks.on_dropped(unit)
+            self.hooks.on_dropped(unit)
 
     # --- trouble -------------------------------------------------------------------------------------------------
 
     def _failed(self, error: StoreError) -> None:
-        if self._outage is None:
-            self.statistics.outages += 1
-            self._outage = (self._clock.now_ns(), str(error))
-            self._healthy_since_ns = 1 << 63
-            log.warning("%s; segments are kept and stored later", error)
-        else:
-            self._outage = (self._outage[0], str(error))
+        # What comes back may be another server with another clock.
+        self._store_clock.forget()
+        self._health.failed(error)
+        self.statistics.outages = self._health.outages
 
     def _recovered(self) -> None:
-        if self._outage is not None:
-            away_s = (self._clock.now_ns() - self._outage[0]) / NS_PER_S
-            log.warning("the store %s is back after %.1f s; %d units wait", self._store.shown, away_s, self.waiting)
-            self._outage = None
-            self._healthy_since_ns = self._clock.now_ns()
-
-    async def _make_room(self, problem: StoreError) -> None:
-        if isinstance(problem, StoreFull):
-            await self._store.shrink(self._backlogs, _SHRINK_TO)
+        self._upkeep.made_room()
+        self._health.succeeded()
 
     async def _trim_forever(self) -> None:
-        """Keep the store within retention and memory; and find out that it is away while nothing is published."""
-        known: set[str] = set()
-        for turn in itertools.count():
+        """Keep the store within its bounds; and find out that it is away while nothing is published."""
+        while True:
             try:
-                if turn % _STREAMS_EVERY == 0:
-                    known = set(await self._store.stored_streams())
-                await self._trim(known | set(self._backlogs))
+                self.statistics.used_bytes = await self._upkeep.trim(self._backlogs)
+                self._refresh()
                 if not self._turns:
                     self._recovered()
             except StoreAway as error:
@@ -434,7 +389,3 @@ class Publisher:
             except StoreError as error:
                 log.warning("old messages are not trimmed: %s", error)
             await asyncio.sleep(_TRIM_EVERY_S)
-
-    async def _trim(self, streams: set[str]) -> None:
-        config = self._config
-        self.statistics.used_bytes = await self._store.trim(streams, config.retention_ns, config.max_memory_bytes)

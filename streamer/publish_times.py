@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 
+from streamer.clock import NS_PER_MS, NS_PER_S
+
 _WINDOW = 512
 _REFRESH_EVERY = 32
+# The reserve: the slowest of this long, in steps of this length, and half as much again, because the next slow one may
+# be slower than all that were seen.
+_REMEMBERED_S = 10
+_STEP_NS = NS_PER_S
+_MARGIN = 1.5
+_LEAST_NS, _MOST_NS = 5 * NS_PER_MS, 300 * NS_PER_MS
 # How fast two clocks of a machine or two may part before the difference is measured anew, in parts of elapsed time.
 _DRIFT = 100e-6
 
@@ -33,6 +41,32 @@ class PublishTimes:
         return self._sorted[min(int(quantile * len(self._sorted)), len(self._sorted) - 1)]
 
 
+class Reserve:
+    """What must be kept free before a deadline for publishing, in nanoseconds.
+
+    The slowest publish of the last 10 s and half as much again, 5 ms at least and 300 ms at most: one slow round trip
+    raises it at once, and ten quiet seconds bring it down. The slowest and not a quantile, because the promise has no
+    quantile either.
+    """
+
+    def __init__(self) -> None:
+        self._peaks: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED_S + 1)
+
+    def add(self, duration_ns: int, now_ns: int) -> None:
+        """A publish that ended at `now_ns` took `duration_ns`. Times must not go back."""
+        step = now_ns // _STEP_NS
+        if self._peaks and self._peaks[-1][0] == step:
+            self._peaks[-1] = (step, max(self._peaks[-1][1], duration_ns))
+        else:
+            self._peaks.append((step, duration_ns))
+
+    def at(self, now_ns: int) -> int:
+        """The reserve as of `now_ns`."""
+        oldest = now_ns // _STEP_NS - _REMEMBERED_S
+        slowest_ns = max((peak_ns for step, peak_ns in self._peaks if step >= oldest), default=0)
+        return min(max(int(_MARGIN * slowest_ns), _LEAST_NS), _MOST_NS)
+
+
 class StoreClock:
     """The store's clock (microseconds since 1970) seen from the host's monotonic one.
 
@@ -58,6 +92,15 @@ class StoreClock:
             if not apart and half_width >= allowed:
                 return
         self._offset_ns, self._half_width_ns, self._at_ns = middle, half_width, acked_ns
+
+    @property
+    def known(self) -> bool:
+        """Whether it was seen since the start, or since it was forgotten."""
+        return self._offset_ns is not None
+
+    def forget(self) -> None:
+        """It may be another store from here on, or another clock."""
+        self._offset_ns = None
 
     def store_us(self, monotonic_ns: int | None) -> int | None:
         """The reading of the store's clock at `monotonic_ns`; None where nothing is known."""

@@ -1,10 +1,14 @@
-"""What goes into the store and comes out of it, and how it can fail."""
+"""What goes into the store and comes out of it, and how it can fail.
+
+The ones of which there are thousands a second are msgspec structs that the garbage collector does not look at.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from streamer.cursor import START, EntryId
 from streamer.errors import StoreError
@@ -18,8 +22,7 @@ class StoreFull(StoreError):
     """The store has no memory left for writing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True, gc=False):
     """One message of a unit, encoded: `mark` is the sequence number of a segment and the state of a stream message."""
 
     kind: Literal["segment", "stream", "other"]
@@ -28,53 +31,72 @@ class Record:
     mark: str | int = ""
 
 
-@dataclass(frozen=True, slots=True)
-class UnitRecord:
+class UnitRecord(Struct, frozen=True, gc=False):
     """What one run of the script writes.
 
     `ordinal` counts a claim's units; `after` is the ordinal that must have been written before. `deadline_us`: on the
-    store's clock; a segment written later than this is marked as delivered late by the script itself.
+    store's clock; a segment written later than this is marked as delivered late by the script itself. `again`: it had
+    been written, and the store lost it; the channel, which had it live, does not get it twice.
     """
 
     stream: str
     owner: str
     ordinal: int
     after: int
-    records: Sequence[Record]
+    records: tuple[Record, ...]
     deadline_us: int | None = None
+    again: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """The script's answer. `early`: not written because a unit before it is missing. `time_us`: the store's clock."""
+class Written(Struct, frozen=True, gc=False):
+    """The script's answer.
+
+    `early`: not written because a unit before it is missing. `id`: of the unit's segment in the feed, of its last
+    message where it has none, '' where nothing was written. `time_us`: the store's clock.
+    """
 
     status: Literal["written", "duplicate", "fenced", "early"]
-    first: str
-    last: str
+    id: str
     store: str
     time_us: int
     late: bool
 
+    @property
+    def cursor(self) -> str:
+        """The place of `id` as messages carry it; '' where nothing was written."""
+        return f"{self.id}@{self.store}" if self.id else ""
+
 
 @dataclass(frozen=True, slots=True)
 class ClaimRequest:
-    """A stream to own. `owner` and `written` restore a claim (the owner it gave, the ordinal settled last) in a store
-    that lost it, or lost what was written last; a claim that was overtaken by a later one is not granted."""
+    """A stream to own.
+
+    `owner` restores a claim (it is the owner that was given) in a store that lost it or lost what was written last; a
+    claim that was overtaken by a later one is not granted. `written`: the writer goes on with the ordinal after this
+    one at the earliest, as it no longer has those before. `settled`: the ordinal that was acknowledged last, by a store
+    of the identity `store`.
+    """
 
     stream: str
     owner: str = ""
     written: int = -1
+    settled: int = -1
+    store: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The answer to a claim: the owner to write as, and what was written last (None: nothing is known)."""
+    """The answer to a claim: the owner to write as, and what was written last (None: nothing is known).
+
+    `written`: the last ordinal of this owner's that the store holds, -1 where it holds none.
+    """
 
     granted: bool
     owner: str
     epoch: str | None
     seq: int
     time_us: int
+    written: int = -1
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal
 
-from streamer.answer import Answer
 from streamer.clock import rfc3339
 from streamer.config import StreamConfig, mask_url
-from streamer.errors import StoreError, StreamerError
+from streamer.errors import AdmissionError, StoreError, StreamerError
+from streamer.ladder import STEPS
+from streamer.ledger import Ledger
 from streamer.messages import Previous
 from streamer.metrics import Metrics
 from streamer.pipeline import LiveStream, Source, Surroundings
@@ -19,31 +21,40 @@ from streamer.publish import Publisher
 from streamer.status import StreamStatus
 from streamer.store import Store
 
+log = logging.getLogger(__name__)
+
 _LAST_TIMEOUT_S = 2.0
-
-
-class TokenOwner(Protocol):
-    """Holds tokens of streams (the engine)."""
-
-    def forget(self, stream: str) -> None: ...
+_RETRY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """What the registry wires each stream to. `open_source` raises UserError for an entry that can't be used."""
+class RegistryParts:
+    """What the registry wires each stream to. `open_source` raises UserError for an entry that can't be used;
+    `refusal` says why a stream more can't be served, with the figure, None where it can; each of `forget` frees what
+    it holds of a stream that has gone."""
 
     around: Surroundings
     publisher: Publisher
     store: Store
     metrics: Metrics
-    tokens: TokenOwner
+    forget: Sequence[Callable[[str], None]]
     open_source: Callable[[str, StreamConfig], Source]
+    refusal: Callable[[StreamConfig], str | None]
 
 
 @dataclass(slots=True)
 class _Entry:
     config: StreamConfig
     live: LiveStream
+
+
+@dataclass(frozen=True, slots=True)
+class _LeftOut:
+    """A stream of the configuration that there was no room for: why, and since when."""
+
+    config: StreamConfig
+    reason: str
+    since_ns: int
 
 
 @dataclass(slots=True)
@@ -57,10 +68,11 @@ class _Turn:
 class Registry:
     """All methods belong to the event loop; changes to one stream happen one after the other."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: RegistryParts) -> None:
         self._parts = parts
         self._entries: dict[str, _Entry] = {}
         self._turns: dict[str, _Turn] = {}
+        self._left_out: dict[str, _LeftOut] = {}
         self._stopping = False
 
     def __contains__(self, name: str) -> bool:
@@ -75,17 +87,22 @@ class Registry:
         """The entry that `name` runs with."""
         return self._entries[name].config
 
-    def answer(self, answer: Answer) -> None:
-        """Hand an answer to the stream that its window is of."""
-        entry = self._entries.get(answer.window.stream)
-        if entry is not None:
-            entry.live.answer(answer)
+    @property
+    def live(self) -> dict[str, LiveStream]:
+        """The streams there are, by name."""
+        return {name: entry.live for name, entry in self._entries.items()}
+
+    def ledger(self, name: str) -> Ledger | None:
+        """The account of `name`; None where there is no such stream. Any thread."""
+        entry = self._entries.get(name)
+        return None if entry is None else entry.live.ledger
 
     async def put(self, name: str, config: StreamConfig) -> Literal["created", "changed"]:
         """Add `name`, or put `config` in the place of the one it runs with (an equal one changes nothing).
 
         Raises:
             UserError: the entry can't be used; what ran before goes on.
+            AdmissionError: one stream more can't be served within the bound.
             StreamerError: the service is stopping.
         """
         async with self._alone(name):
@@ -94,6 +111,10 @@ class Registry:
             if entry is not None and entry.config == config:
                 return "changed"
             source = self._parts.open_source(name, config)
+            refusal = self._parts.refusal(config) if entry is None else None
+            if refusal is not None:
+                raise AdmissionError(f"{refusal}; remove a stream, or set `admission: degrade` to serve all with less")
+            self._left_out.pop(name, None)
             if entry is None:
                 previous = await self._previous(name)
                 self._check_running()  # it may have begun to stop meanwhile, and would not know of this one
@@ -125,13 +146,37 @@ class Registry:
         parts = self._parts
         live = LiveStream(name, source, parts.around, previous)
         self._entries[name] = _Entry(config, live)
-        parts.publisher.open(name)
-        parts.metrics.add_stream(name, source.stats, lambda: live.state, lambda: live.queue)
+        parts.around.dispatcher.put(name, config.weight)
+        parts.around.publishing.post(parts.publisher.open, name)
+        parts.metrics.add_stream(name, source.stats, lambda: live.state, lambda: live.queue, lambda: live.level)
         live.start()
+
+    async def put_or_keep(self, name: str, config: StreamConfig) -> None:
+        """`put` for a stream that somebody wrote down: where there is no room for it now, it is shown as failed, and
+        tried again."""
+        try:
+            await self.put(name, config)
+        except AdmissionError as error:
+            if name not in self._left_out:
+                log.error("stream %s is left out for now: %s", name, error)
+            self._left_out[name] = _LeftOut(config, str(error), self._parts.around.clock.wall_ns())
+
+    async def retry_forever(self) -> None:
+        """Try again what there was no room for, one stream at a time, until cancelled."""
+        while True:
+            await asyncio.sleep(_RETRY_S)
+            for name, left_out in list(self._left_out.items())[:1]:
+                try:
+                    await self.put_or_keep(name, left_out.config)
+                except StreamerError as error:
+                    log.error("stream %s is left out: %s", name, error)
+                    self._left_out.pop(name, None)
 
     async def delete(self, name: str, reason: str = "removed") -> bool:
         """Remove `name` and free what it held; False where there is none."""
         async with self._alone(name):
+            if self._left_out.pop(name, None) is not None:
+                return True
             if name not in self._entries:
                 return False
             await self._end(name, reason)
@@ -141,8 +186,9 @@ class Registry:
         entry = self._entries[name]
         await entry.live.stop(reason)
         del self._entries[name]
-        self._parts.publisher.close(name)
-        self._parts.tokens.forget(name)
+        self._parts.around.publishing.post(self._parts.publisher.close, name)
+        for forget in self._parts.forget:
+            forget(name)
         self._parts.metrics.remove_stream(name)
 
     async def stop(self) -> None:
@@ -162,17 +208,21 @@ class Registry:
 
     def status(self, name: str) -> StreamStatus | None:
         """One stream now, None where there is none."""
+        left_out = self._left_out.get(name)
+        if left_out is not None:
+            return _absent(name, left_out)
         entry = self._entries.get(name)
         return None if entry is None else _status(name, entry)
 
     def statuses(self) -> list[StreamStatus]:
         """All streams now, by name."""
-        return [_status(name, self._entries[name]) for name in self.names]
+        found = (self.status(name) for name in sorted({*self._entries, *self._left_out}))
+        return [status for status in found if status is not None]
 
 
 def _status(name: str, entry: _Entry) -> StreamStatus:
     live, stats = entry.live, entry.live.source.stats
-    last = live.last_segment
+    last = live.ledger.last_segment
     return StreamStatus(
         name=name,
         source=mask_url(entry.config.source),
@@ -187,4 +237,19 @@ def _status(name: str, entry: _Entry) -> StreamStatus:
         reconnects=stats.reconnects,
         last_seq=None if last is None else last.seq,
         coverage=None if last is None else last.coverage,
+        weight=entry.config.weight,
+        level=live.level,
+        degraded=list(STEPS[: live.level]),
+    )
+
+
+def _absent(name: str, left_out: _LeftOut) -> StreamStatus:
+    return StreamStatus(
+        name=name,
+        source=mask_url(left_out.config.source),
+        state="failed",
+        reason=left_out.reason,
+        since=rfc3339(left_out.since_ns),
+        group=left_out.config.group,
+        weight=left_out.config.weight,
     )

@@ -18,22 +18,37 @@ import msgspec
 from aiohttp import web
 
 from streamer import __version__
-from streamer.caller import Admittance, Refused, host_name, limit, moment, refuse_forbidden, stream_name
+from streamer.caller import (
+    Admittance,
+    Refused,
+    check_query,
+    host_name,
+    limit,
+    moment,
+    refuse_forbidden,
+    sequence,
+    stream_name,
+)
 from streamer.config import StreamConfig, mask_text
 from streamer.configfile import parse_stream_entry
-from streamer.errors import StreamerError, UserError
+from streamer.errors import AdmissionError, StreamerError, UserError
 from streamer.metrics import Metrics
 from streamer.openapi import (
+    DEFAULT_SEGMENTS,
+    DEFAULT_TRACES,
     MAX_BODY,
+    MAX_SEGMENTS,
+    MAX_TRACES,
     PROBLEM_TYPE,
     ROUTES,
     LabelList,
     NotReady,
     Problem,
     StreamList,
+    TraceList,
     document,
 )
-from streamer.status import Info, LabelInfo, Readiness, StreamStatus
+from streamer.status import Info, LabelInfo, Readiness, StreamStatus, Trace
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +87,7 @@ class Control(Protocol):
 
         Raises:
             UserError: the entry can't be used (400).
+            AdmissionError: it can't be served within the latency bound (409).
             StreamerError: not now (503).
         """
         ...
@@ -101,6 +117,14 @@ class Control(Protocol):
             UserError: `since` or `until` can't be used (400).
             StoreError: the store is away (503).
         """
+        ...
+
+    def trace(self, name: str, seq: int, epoch: str | None) -> Trace | None:
+        """One segment's way, of the newest epoch that has it unless one is named; None where it is not kept."""
+        ...
+
+    def traces(self, name: str, limit: int) -> list[Trace]:
+        """The ways of the last segments, the newest first."""
         ...
 
 
@@ -187,6 +211,8 @@ class Server:
             return _problem(refused.status, refused.detail, refused.headers)
         except UserError as error:
             return _problem(400, str(error))
+        except AdmissionError as error:
+            return _problem(409, str(error))
         except StreamerError as error:
             return _problem(503, str(error), {"Retry-After": "1"})
         except web.HTTPRequestEntityTooLarge:
@@ -297,15 +323,30 @@ class Server:
 
     async def _list_segments(self, request: web.Request) -> web.StreamResponse:
         name, query = request.match_info["name"], request.query
-        for key in query:
-            if key not in ("since", "until", "limit"):
-                raise Refused(400, f"unknown parameter {key[:64]!r}: known are since, until and limit")
+        check_query(query, ("since", "until", "limit"))
         since, until = moment("since", query.get("since")), moment("until", query.get("until"))
-        segments, following = await self._control.segments(name, since, until, limit(query.get("limit")))
+        most = limit(query.get("limit"), DEFAULT_SEGMENTS, MAX_SEGMENTS)
+        segments, following = await self._control.segments(name, since, until, most)
         if not segments and self._control.stream(name) is None:
             raise _unknown(name)
         body = b'{"segments":[' + b",".join(segments) + b'],"next":' + msgspec.json.encode(following) + b"}"
         return web.Response(body=body, content_type="application/json")
+
+    async def _get_trace(self, request: web.Request) -> web.StreamResponse:
+        name, seq = self._known(request).name, sequence(request.match_info["seq"])
+        check_query(request.query, ("epoch",))
+        epoch = request.query.get("epoch")
+        trace = self._control.trace(name, seq, epoch)
+        if trace is None:
+            wanted = f"segment {seq}" if epoch is None else f"segment {seq} of epoch {epoch[:64]}"
+            raise Refused(404, f"{name} has no trace of {wanted}: {_reach(self._control.traces(name, MAX_TRACES))}")
+        return _json(trace)
+
+    async def _list_traces(self, request: web.Request) -> web.StreamResponse:
+        name = self._known(request).name
+        check_query(request.query, ("limit",))
+        most = limit(request.query.get("limit"), DEFAULT_TRACES, MAX_TRACES)
+        return _json(TraceList(self._control.traces(name, most)))
 
     async def _list_labels(self, request: web.Request) -> web.StreamResponse:
         return _json(LabelList(self._control.labels()))
@@ -324,6 +365,17 @@ def _problem(status: int, detail: str, headers: dict[str, str] | None = None) ->
 
 def _unknown(name: str) -> Refused:
     return Refused(404, f"there is no stream {name[:64]!r}: GET /v1/streams lists them")
+
+
+def _reach(traces: list[Trace]) -> str:
+    """How far back there are traces, in words; `traces` are all there are, the newest first."""
+    if not traces:
+        return "it has none yet"
+    newest, oldest = traces[0], traces[-1]
+    return (
+        f"they go from segment {oldest.seq} of epoch {oldest.epoch} ({oldest.end})"
+        f" to segment {newest.seq} of epoch {newest.epoch} ({newest.end})"
+    )
 
 
 async def _body(request: web.Request) -> bytes:

@@ -9,44 +9,42 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from msgspec.structs import replace
 
-from streamer import cpu
-from streamer.backlog import Unit
-from streamer.clock import NS_PER_MS, HostClock, epoch_ids
+from streamer.answering import MAX_WINDOWS, AnsweringParts, PublishHooks, answering
+from streamer.clock import NS_PER_MS, HostClock
 from streamer.config import Config, StreamConfig, diff
-from streamer.dispatch import Dispatcher
 from streamer.embedded import EmbeddedStore
 from streamer.engine import Engine, load
 from streamer.errors import StreamerError, UserError
-from streamer.hub_process import HubProcess
-from streamer.hub_settings import HubSettings
+from streamer.freeze import FreezeWatch
+from streamer.hub.process import HubProcess
+from streamer.hub.settings import HubSettings
 from streamer.metrics import Metrics
 from streamer.options import Addresses, Options, check_exposure, configuration
-from streamer.pipeline import Source, Surroundings
-from streamer.publish import Acknowledged, PublishConfig, Publisher
-from streamer.registry import Parts, Registry
-from streamer.schedule import SchedulePolicy, Scheduler
+from streamer.pipeline import Source
+from streamer.publish import PublishConfig, Publisher
+from streamer.registry import Registry
 from streamer.server import Server, ServerConfig
-from streamer.sources.source import SourceSettings, droppable, open_source
-from streamer.status import LabelInfo, Readiness, StreamStatus
+from streamer.sources.pool import ReaderPool
+from streamer.sources.source import SourceSettings, open_source
+from streamer.stalls import StallWatch
+from streamer.status import LabelInfo, Readiness, StreamStatus, Trace
 from streamer.store import Store
 from streamer.tasks import background
+from streamer.trace import Traces
 
 log = logging.getLogger(__name__)
 
 _RELOAD_EVERY_S = 0.5
-_DRAIN_S = 1.0
-# A batch of more windows makes the first of them wait for the last, and gains nothing on a CPU.
-_MAX_WINDOWS = 4
 Progress = Callable[[str, int, int], None]
 # Between the starts of two streams, and for all of them together.
 _START_APART_S, _START_WITHIN_S = 0.15, 5.0
@@ -63,6 +61,12 @@ class Service:
         self._loaded = configuration(options)
         self._clock = HostClock()
         self._metrics = Metrics()
+        self._freezes = FreezeWatch(self._clock)
+        self._stalls = StallWatch(self._freezes)
+        self._metrics.watch_freezes(self._freezes)
+        self._metrics.watch_stalls(self._stalls)
+        self._traces = Traces()
+        self._pool = ReaderPool()
         self._engine: Engine | None = None
         self._registry: Registry | None = None
         self._publisher: Publisher | None = None
@@ -88,9 +92,14 @@ class Service:
         """
         check_exposure(self._options, self.config)
         async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(self._freezes)
+            stack.enter_context(self._stalls)
+            self._stalls.watch("main", asyncio.get_running_loop())
+            stack.enter_context(self._pool)
             redis_url = await self._storing(stack)
             addresses = await self._listening(stack, redis_url)
             await self._computing(stack, progress)
+            await asyncio.to_thread(_settle_memory)
             await self._begin_streams()
             if self._options.config is not None:
                 await background(stack, self._reload_forever(self._options.config), "reload", self._fail)
@@ -126,8 +135,9 @@ class Service:
         self._store = Store.connect(url)
         stack.push_async_callback(self._store.close)
         settings = PublishConfig(retention_ns=redis.retention_ns, max_memory_bytes=redis.max_memory_bytes)
-        hooks = PublishMetrics(self._metrics, self.config.latency_bound_ns)
-        self._publisher = Publisher(self._store, settings, hooks=hooks, clock=self._clock)
+        hooks = PublishHooks(self._metrics, self._traces, self._freezes, self.config.latency_bound_ns)
+        # A store of its own, because connections belong to one loop.
+        self._publisher = Publisher(Store.connect(url), settings, hooks=hooks, clock=self._clock)
         return url
 
     async def _listening(self, stack: contextlib.AsyncExitStack, redis_url: str) -> Addresses:
@@ -170,35 +180,22 @@ class Service:
         options, publisher, store = self._options, self._publisher, self._store
         assert publisher is not None and store is not None
         engine = await asyncio.to_thread(load, options.device, options.weights, 1, progress)
-        scheduler = Scheduler(SchedulePolicy(max_windows=_MAX_WINDOWS))
-        for units, duration_ns in await asyncio.to_thread(engine.warm_up, _MAX_WINDOWS):
-            scheduler.times.record(units, duration_ns, self._clock.now_ns())
-        await stack.enter_async_context(publisher)
-        stack.push_async_callback(publisher.drain, _DRAIN_S)
-        dispatcher = Dispatcher(
-            engine,
-            scheduler,
-            self._clock,
-            lambda: publisher.publish_ns(0.99),
-            lambda answer: registry.answer(answer),
-        )
-        await background(stack, dispatcher.run(), "dispatcher", self._fail)
-        around = Surroundings(
+        parts = AnsweringParts(
+            engine=engine,
+            costs=await asyncio.to_thread(engine.warm_up, MAX_WINDOWS),
             clock=self._clock,
-            geometry=engine.geometry,
-            names=[label.name for label in engine.labels],
-            dispatcher=dispatcher,
-            outlet=publisher,
-            watcher=self._metrics,
+            store=store,
+            publisher=publisher,
+            metrics=self._metrics,
+            stalls=self._stalls,
+            traces=self._traces,
+            pool=self._pool,
             bound_ns=self.config.latency_bound_ns,
-            new_epoch=epoch_ids(self._clock).__next__,
-            droppable=droppable,
+            admits_all=lambda: self.config.admission == "degrade",
+            open_source=self._open_source,
         )
-        registry = Registry(Parts(around, publisher, store, self._metrics, engine, self._open_source))
-        stack.push_async_callback(registry.stop)
-        await background(stack, self._metrics.watch_loop(), "loop-stalls", self._fail)
-        self._watch_compute(dispatcher, publisher)
-        self._engine, self._registry = engine, registry
+        self._registry = await stack.enter_async_context(answering(parts, self._fail))
+        self._engine = engine
 
     def _open_source(self, name: str, entry: StreamConfig) -> Source:
         assert self._engine is not None
@@ -210,7 +207,7 @@ class Service:
         settings = SourceSettings(
             frame_size=geometry.frame_size, frames_per_second=rate, sample_rate=geometry.sample_rate
         )
-        return open_source(name, entry, settings, self._clock)
+        return open_source(name, entry, settings, self._clock, self._pool.reader)
 
     async def _begin_streams(self) -> None:
         """Take in what the configuration names; one that can't be used is told and leaves the others alone."""
@@ -224,7 +221,7 @@ class Service:
         assert self._registry is not None
         await asyncio.sleep(after_s)
         try:
-            await self._registry.put(name, entry)
+            await self._registry.put_or_keep(name, entry)
         except UserError as error:
             log.error("stream %s is left out: %s", name, error)
 
@@ -239,19 +236,6 @@ class Service:
         self._metrics.watch("hub_dropped", "Messages that slow subscribers missed.", of_report("dropped"), counter=True)
         self._metrics.watch("hub_gaps", "Times a subscriber was told of a gap.", of_report("gaps"), counter=True)
         self._metrics.watch("hub_restarts", "Times the hub process was replaced.", lambda: hub.restarts, counter=True)
-
-    def _watch_compute(self, dispatcher: Dispatcher, publisher: Publisher) -> None:
-        watch = self._metrics.watch
-        watch("windows_waiting", "Windows queued for compute.", lambda: dispatcher.waiting)
-        watch("windows_unanswered", "Windows queued or in a batch.", lambda: dispatcher.unanswered)
-        watch("engine_failures", "Batches that the engine failed on.", lambda: dispatcher.engine_failures, counter=True)
-        watch("engine_busy_seconds", "Time spent on batches.", lambda: dispatcher.busy_ns / 1e9, counter=True)
-        watch("publish_waiting", "Units handed over and not acknowledged.", lambda: publisher.waiting)
-        watch(
-            "store_away", "1 while the store does not take what is published.", lambda: publisher.outage() is not None
-        )
-        watch("store_outages", "Times the store went away.", lambda: publisher.statistics.outages, counter=True)
-        self._metrics.watch_parts("cpu_seconds", "CPU time of this process's threads by part.", cpu.thread_seconds)
 
     # -- the configuration, reread ---------------------------------------------------------------------------------
 
@@ -283,11 +267,13 @@ class Service:
             await self._registry.delete(name)
         for name in [*changes.added, *changes.changed]:
             try:
-                await self._registry.put(name, loaded.config.streams[name])
+                await self._registry.put_or_keep(name, loaded.config.streams[name])
             except UserError as error:
                 log.error("stream %s is left as it was: %s", name, error)
-        if replace(old, streams={}) != replace(loaded.config, streams={}):
-            log.warning("settings other than `streams` take effect at the next start")
+        at_once = Config()
+        fixed = {"streams": at_once.streams, "admission": at_once.admission}
+        if replace(old, **fixed) != replace(loaded.config, **fixed):
+            log.warning("settings other than `streams` and `admission` take effect at the next start")
         log.info(
             "configuration reread: %d added, %d changed, %d removed",
             *map(len, (changes.added, changes.changed, changes.removed)),
@@ -313,6 +299,14 @@ class Service:
         """Remove a stream and free what it held; False where there is none."""
         return self._registry is not None and await self._registry.delete(name)
 
+    def trace(self, name: str, seq: int, epoch: str | None) -> Trace | None:
+        """What became of one segment, stage by stage; None where that is not kept any more."""
+        return self._traces.find(name, seq, epoch)
+
+    def traces(self, name: str, limit: int) -> list[Trace]:
+        """The same of the last segments, the newest first."""
+        return self._traces.recent(name, limit)
+
     def readiness(self) -> Readiness:
         """Whether segments are answered and published now."""
         checks = {"models": "ok" if self._engine is not None else "loading", "store": "ok"}
@@ -337,35 +331,6 @@ class Service:
         return page.segments, page.next
 
 
-@dataclass(frozen=True, slots=True)
-class PublishMetrics:
-    """What the publisher tells, into the metrics."""
-
-    metrics: Metrics
-    bound_ns: int
-
-    def on_written(self, acknowledged: Acknowledged) -> None:
-        """Count a stored segment: how long publishing took, and how long it was since its end was captured."""
-        unit = acknowledged.unit
-        if unit.deadline_ns is None:
-            return
-        self.metrics.published(
-            unit.stream,
-            acknowledged.acked_ns - acknowledged.handed_ns,
-            acknowledged.acked_ns - (unit.deadline_ns - self.bound_ns),
-            late=acknowledged.late,
-            store_late=acknowledged.store_late,
-        )
-
-    def on_dropped(self, unit: Unit) -> None:
-        """Count messages that will never be stored."""
-        self.metrics.unpublished(unit.stream)
-
-    def on_fenced(self, stream: str) -> None:
-        """Say that another process publishes this stream now."""
-        log.warning("stream %s is written by another process now; this one publishes nothing of it any more", stream)
-
-
 def serve(options: Options, started: Callable[[Addresses], None], progress: Progress | None = None) -> None:
     """Run the service until SIGINT or SIGTERM; `started` gets the addresses once the streams are being taken in.
 
@@ -381,6 +346,13 @@ async def _serve(service: Service, started: Callable[[Addresses], None], progres
     async with service.running(progress) as addresses:
         started(addresses)
         await service.until_stopped()
+
+
+def _settle_memory() -> None:
+    """What was loaded stays for good: the collector need not go through it again, which would hold up every thread for
+    a third of a second."""
+    gc.collect()
+    gc.freeze()
 
 
 def _free_port(host: str) -> int:

@@ -1,10 +1,13 @@
-"""What the HTTP side tells of the service: the state of its streams, what it can name, whether it is ready."""
+"""What the HTTP side tells of the service: the state of its streams, what it can name, whether it is ready, and what
+became of single segments."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
-from streamer.messages import CoverageBody, StreamState
+from streamer.messages import CoverageBody, Reason, Status, StreamState
 
 
 class StreamStatus(Struct, frozen=True, kw_only=True):
@@ -12,6 +15,8 @@ class StreamStatus(Struct, frozen=True, kw_only=True):
 
     source: masked. `since`: when it entered `state` (RFC 3339). `lag_ms`: how late the newest frame arrived. `drops`:
     items not used since the stream was added, by reason. `last_seq`, `coverage`: of the last segment, None before it.
+    `level`: its step on the degrade ladder, 0 where nothing is left out; `degraded`: what is left out for it now.
+    `weight`: its share of the computing power where there is not enough for all, relative to the others'.
     """
 
     name: str
@@ -27,6 +32,9 @@ class StreamStatus(Struct, frozen=True, kw_only=True):
     reconnects: int = 0
     last_seq: int | None = None
     coverage: CoverageBody | None = None
+    degraded: list[str] = []
+    level: int = 0
+    weight: float = 1.0
 
 
 class LabelInfo(Struct, frozen=True, kw_only=True):
@@ -50,3 +58,67 @@ class Info(Struct, frozen=True, kw_only=True):
     websocket_port: int
     websocket_path: str
     bound_ms: int
+
+
+StageName = Literal["ingest", "queue", "compute", "order", "send", "store"]
+
+
+class TraceStage(Struct, frozen=True):
+    """A part of a segment's way. `start_ns` counts from the capture of its window's end; a stage begins where the one
+    before ended.
+
+    ingest: until the window was closed. queue: until computing began. compute. order: until the message was handed to
+    the publisher, which waits for the stream's earlier windows. send: until it was sent. store: until the store
+    acknowledged it.
+    """
+
+    name: StageName
+    start_ns: int
+    duration_ns: int
+
+
+class TraceBatch(Struct, frozen=True):
+    """The batch that a window was computed in: its number since the start, what was in it, and what it was expected to
+    take at most."""
+
+    number: int
+    windows: int
+    pictures: int
+    patches: int
+    expected_ns: int
+
+
+class Trace(Struct, frozen=True, kw_only=True):
+    """One segment's way through every stage.
+
+    `start`, `end`: of its window, RFC 3339. `captured_ns`: when its window's end was captured, on the service's
+    monotonic clock; all other times count from there, and the stages' durations add up to `total_ns`. `bound_ns`: the
+    deadline. `pictures`, `patches`: what the window held. `batch`: None where nothing was computed.
+
+    `state`: `waiting` until the store has acknowledged it, then `stored`; `lost` where it never will be. A segment that
+    is not `stored` has no stages `send` and `store`. `cursor`: its place in the feed. `late`: acknowledged past the
+    deadline; `store_late`: for want of the store; `frozen_ns`: how long the whole process did not run meanwhile.
+    """
+
+    stream: str
+    epoch: str
+    seq: int
+    start: str
+    end: str
+    captured_ns: int
+    bound_ns: int
+    pictures: int
+    patches: int
+    coverage: CoverageBody
+    status: Status
+    reason: Reason | None
+    degraded: list[str]
+    batch: TraceBatch | None
+    state: Literal["waiting", "stored", "lost"]
+    stages: list[TraceStage]
+    total_ns: int
+    cursor: str | None = None
+    delivered_late: bool = False
+    late: bool = False
+    store_late: bool = False
+    frozen_ns: int = 0

@@ -82,6 +82,11 @@ class Windower:
         return self._epoch
 
     @property
+    def hop_ns(self) -> int:
+        """From one window to the next."""
+        return self._geometry.hop_ns
+
+    @property
     def last_seq(self) -> int:
         """The last `seq` cut in the running epoch, -1 before the first."""
         return self._seq - 1

@@ -1,4 +1,4 @@
-"""RTSP cameras for tests, each a real server in a process of its own on 127.0.0.1.
+"""RTSP cameras for tests, each a real server in a process of its own on 127.0.0.1, or at the far end of a cable.
 
 `ToolkitCamera` (aio-rtsp-toolkit, TCP) loops a file for ever; `GstCamera` (GStreamer's server) does TCP and UDP, any
 codec that its payloaders know, shared live sources, and passwords. All of them start, stop, are killed and come back
@@ -21,6 +21,8 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.faults.network import Network
+
 GST_PYTHON = "/usr/bin/python3"
 GST_INSTALL = (
     "apt-get install python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good "
@@ -40,9 +42,13 @@ class Server:
     """A child process that prints a line once it listens, and ends when its standard input closes."""
 
     port: int
+    network: Network | None
+    process: subprocess.Popen[str] | None
 
-    def __init__(self) -> None:
-        self.process: subprocess.Popen[str] | None = None
+    @property
+    def address(self) -> str:
+        """Where it listens: here, or at the far end of its cable."""
+        return "127.0.0.1" if self.network is None else self.network.address
 
     def _command(self) -> list[str]:
         raise NotImplementedError
@@ -55,8 +61,9 @@ class Server:
         """Start it and wait until it listens; a second start while it runs does nothing."""
         if self.process is not None:
             return self
+        command = self._command() if self.network is None else self.network.inside(self._command())
         process = subprocess.Popen(
-            self._command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
         assert process.stdin is not None and process.stdout is not None
         process.stdin.write(self._greeting())
@@ -117,7 +124,7 @@ def end():
     os._exit(0)
 async def main():
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(32))  # a thread a session
-    server = RtspServer(sys.argv[1], host="127.0.0.1", port=int(sys.argv[2]))
+    server = RtspServer(sys.argv[1], host=sys.argv[3], port=int(sys.argv[2]))
     await server.start()
     os.write(answer, f"{server._server.sockets[0].getsockname()[1]}\\n".encode())
     threading.Thread(target=end, daemon=True).start()
@@ -132,18 +139,19 @@ class ToolkitCamera(Server):
     Mind that its sender reports place sound up to 40 ms off the picture: its tracks start their clocks each by itself.
     """
 
-    def __init__(self, clip: Path, port: int = 0) -> None:
-        super().__init__()
+    def __init__(self, clip: Path, port: int = 0, network: Network | None = None) -> None:
         self.clip = clip
         self.port = port
+        self.network = network
+        self.process = None
 
     def _command(self) -> list[str]:
-        return [sys.executable, "-c", _TOOLKIT, str(self.clip.parent), str(self.port)]
+        return [sys.executable, "-c", _TOOLKIT, str(self.clip.parent), str(self.port), self.address]
 
     @property
     def url(self) -> str:
         """Where to read the clip; `url` of another file beside it differs in the name only."""
-        return f"rtsp://127.0.0.1:{self.port}/{quote(self.clip.name)}?play_count=0"
+        return f"rtsp://{self.address}:{self.port}/{quote(self.clip.name)}?play_count=0"
 
 
 @dataclass
@@ -220,6 +228,7 @@ class GstCamera(Server):
     mounts: dict[str, Mount]
     user: tuple[str, str] | None = None
     port: int = 0
+    network: Network | None = None
     process: subprocess.Popen[str] | None = field(default=None, init=False)
 
     def _command(self) -> list[str]:
@@ -227,7 +236,7 @@ class GstCamera(Server):
 
     def _greeting(self) -> str:
         mounts = {path: vars(mount) for path, mount in self.mounts.items()}
-        return json.dumps({"port": self.port, "mounts": mounts, "user": self.user}) + "\n"
+        return json.dumps({"address": self.address, "port": self.port, "mounts": mounts, "user": self.user}) + "\n"
 
     def start(self) -> Self:
         """Skips the test, visibly, where GStreamer's server isn't installed."""
@@ -237,7 +246,7 @@ class GstCamera(Server):
     def url(self, path: str = "/live", user: tuple[str, str] | None = None) -> str:
         """The address of a mount, with these credentials in it, else none."""
         login = f"{user[0]}:{user[1]}@" if user else ""
-        return f"rtsp://{login}127.0.0.1:{self.port}{path}"
+        return f"rtsp://{login}{self.address}:{self.port}{path}"
 
 
 @cache

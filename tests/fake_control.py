@@ -8,18 +8,21 @@ from typing import Literal
 from streamer.config import StreamConfig, mask_url
 from streamer.errors import StreamerError
 from streamer.messages import CoverageBody, Segment, encode
-from streamer.status import LabelInfo, Readiness, StreamStatus
+from streamer.status import LabelInfo, Readiness, StreamStatus, Trace
 
 
 @dataclass
 class FakeControl:
-    """Keeps what it is told; `broken` is raised by whatever would need the store."""
+    """Keeps what it is told; `broken` is raised by whatever would need the store. `levels`: streams that stand on the
+    degrade ladder, with what is left out for them; `ways`: traces, the newest first."""
 
     entries: dict[str, StreamConfig] = field(default_factory=dict)
     past: dict[str, list[Segment]] = field(default_factory=dict)
     checks: dict[str, str] = field(default_factory=lambda: {"models": "ok", "store": "ok"})
     asked: list[tuple[str, str | None, str | None, int]] = field(default_factory=list)
     broken: Exception | None = None
+    levels: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
+    ways: dict[str, list[Trace]] = field(default_factory=dict)
 
     def streams(self) -> list[StreamStatus]:
         return [self._status(name) for name in self.entries]
@@ -29,6 +32,7 @@ class FakeControl:
 
     def _status(self, name: str) -> StreamStatus:
         entry = self.entries[name]
+        level, degraded = self.levels.get(name, (0, []))
         return StreamStatus(
             name=name,
             source=mask_url(entry.source),
@@ -41,6 +45,9 @@ class FakeControl:
             drops={"late": 2},
             last_seq=41,
             coverage=CoverageBody(video=1.0, audio=0.98, text=0.0),
+            degraded=degraded,
+            level=level,
+            weight=entry.weight,
         )
 
     async def put(self, name: str, entry: StreamConfig) -> Literal["created", "changed"]:
@@ -70,3 +77,10 @@ class FakeControl:
         found = self.past.get(name, [])
         following = found[limit].cursor if len(found) > limit else None
         return [encode(segment) for segment in found[:limit]], following or None
+
+    def trace(self, name: str, seq: int, epoch: str | None) -> Trace | None:
+        found = (way for way in self.ways.get(name, []) if way.seq == seq and epoch in (None, way.epoch))
+        return next(found, None)
+
+    def traces(self, name: str, limit: int) -> list[Trace]:
+        return self.ways.get(name, [])[:limit]

@@ -1,8 +1,8 @@
 """GStreamer's RTSP server as a program for the system's Python, which has its bindings.
 
-Reads one line of JSON from standard input, `{"port": 0, "mounts": {"/live": {"launch": "( ... )", "shared": true,
-"protocols": "udp" | "tcp" | "any"}}, "user": null | ["name", "password"]}`, prints its port, and ends when standard
-input closes.
+Reads one line of JSON from standard input, `{"address": "127.0.0.1", "port": 0, "mounts": {"/live": {"launch":
+"( ... )", "shared": true, "protocols": "udp" | "tcp" | "any"}}, "user": null | ["name", "password"]}`, prints its port,
+and ends when standard input closes.
 """
 
 import json
@@ -52,7 +52,7 @@ def main():
     config = json.loads(sys.stdin.readline())
     Gst.init(None)
     server = GstRtspServer.RTSPServer()
-    server.set_address("127.0.0.1")
+    server.set_address(config["address"])
     server.set_service(str(config["port"]))
     role = require_login(server, *config["user"]) if config.get("user") else None
     add_mounts(server, config["mounts"], role)

@@ -79,7 +79,7 @@ class Valkey:
         """The reply of one command, given over a connection of its own."""
         store = Store.connect(self.url)
         try:
-            return (await store._run([command]))[0]
+            return (await store._link.run([command]))[0]
         finally:
             await store.close()
 

@@ -43,7 +43,7 @@ def test_ordinals_have_no_holes_and_units_keep_their_order(steps: list[str], cap
                 queue.records(waiting, added)
                 ordinals.append(waiting.ordinal if waiting.ordinal is not None else -1)
         elif queue.units and queue.units[0].ordinal is not None:
-            settled.append(queue.settle())
+            settled.append(queue.settle("s1", added))
     assert ordinals == list(range(len(ordinals)))
     seqs = [w.unit.segment.seq for w in settled if w.unit.segment]
     waiting_seqs = [w.unit.segment.seq for w in queue.units if w.unit.segment]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -10,9 +11,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from streamer.decode import DecodeOptions, PictureConverter, VideoDecoder
-from streamer.media import Frame, SourceStats
+from streamer.media import Effort, Frame, SourceStats
 from tests import media_factory as factory
 from tests.media_factory import Spec
 
@@ -149,7 +153,7 @@ def test_a_new_epoch_samples_from_its_beginning(clips: Clips) -> None:
 
 
 def test_giving_up_to_the_next_key_frame(clips: Clips) -> None:
-    """A decoder that is too far behind drops what waits, counts it, and comes back with the next key frame."""
+    """A decoder that is eased for a moment drops what waits, counts it, and comes back with the next key frame."""
     stats = SourceStats()
     frames: list[Frame] = []
     with av.open(str(clips("lazy.mkv", Spec(seconds=6.0, gop=25, audio=None)))) as container:
@@ -157,12 +161,119 @@ def test_giving_up_to_the_next_key_frame(clips: Clips) -> None:
         decoder = VideoDecoder(stream, 64, 2, DecodeOptions(), stats)
         for number, packet in enumerate(container.demux(stream)):
             if packet.size:
-                if number == 80:
-                    decoder.skip_to_key()
+                decoder.ease("keyframes" if number == 80 else "all", "overload")
                 frames += decoder.feed(packet, number * 40 * MS, number * 40 * MS, 0)
     assert not [frame for frame in frames if 3200 * MS <= frame.media_ns < 4 * S]
     assert 4 * S in [frame.media_ns for frame in frames]
-    assert stats.drops["no_keyframe"] == 20
+    assert 20 <= stats.drops["overload"] <= 25 and "no_keyframe" not in stats.drops
+
+
+# -- easing ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Eased:
+    """What came of a clip decoded under changing efforts: each sample with the number of the packet that brought it."""
+
+    frames: list[tuple[int, Frame]] = field(default_factory=list)
+    keys_ns: list[int] = field(default_factory=list)
+    stats: SourceStats = field(default_factory=SourceStats)
+
+
+def ease(path: Path, effort: Callable[[int], Effort]) -> Eased:
+    """Decode the picture track of a file, with the effort that `effort(number)` gives before each packet. How far it
+    is read never falls back, and with less than all effort it is never behind the newest packet."""
+    found, reached_ns = Eased(), -S
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        decoder = VideoDecoder(stream, 64, 2, DecodeOptions(skip_loop_filter=False), found.stats)
+        assert stream.time_base is not None
+        for number, packet in enumerate(packet for packet in container.demux(stream) if packet.size):
+            assert packet.pts is not None
+            media_ns = int(packet.pts * stream.time_base * S)
+            order_ns = 0 if packet.dts is None else int(packet.dts * stream.time_base * S)  # the first in Matroska
+            if packet.is_keyframe:
+                found.keys_ns.append(media_ns)
+            decoder.ease(effort(number), "eased")
+            found.frames += [(number, frame) for frame in decoder.feed(packet, media_ns, order_ns, media_ns)]
+            assert decoder.reach_ns is not None
+            assert effort(number) == "all" or decoder.reach_ns == order_ns
+            assert decoder.reach_ns >= reached_ns - decoder.interval_ns
+            reached_ns = decoder.reach_ns
+    return found
+
+
+def test_key_frames_alone(clips: Clips, tmp_path: Path) -> None:
+    """Eased to key frames nothing else is decoded; each is a sample, comes with its own packet, and is the picture that
+    decoding everything gives; what is left out is counted."""
+    for path in (clips("lazy.mkv", Spec(seconds=6.0, gop=25, audio=None)), with_b_frames(tmp_path / "b.mkv", gop=25)):
+        pictures = {frame.media_ns: frame.rgb for frame in sample(path, EVERYTHING, 25)[0]}
+        eased = ease(path, lambda _: "keyframes")
+        assert [frame.media_ns for _, frame in eased.frames] == eased.keys_ns
+        assert [number for number, _ in eased.frames] == list(range(0, 150, 25))
+        assert all(np.array_equal(frame.rgb, pictures[frame.media_ns]) for _, frame in eased.frames)
+        assert eased.stats.frames_decoded == 6 and eased.stats.drops == {"eased": 144}
+        assert {frame.duration_ns for _, frame in eased.frames[1:]} == {S}
+
+
+def test_no_picture_at_all(clips: Clips) -> None:
+    """Eased to none nothing is decoded, and how far the track is read goes on."""
+    eased = ease(clips("lazy.mkv", Spec(seconds=6.0, gop=25, audio=None)), lambda _: "none")
+    assert not eased.frames and eased.stats.frames_decoded == 0 and eased.stats.drops == {"eased": 150}
+
+
+def test_key_frames_closer_than_samples_are_thinned_out(clips: Clips) -> None:
+    """Where every picture is a key frame, easing to key frames decodes no more of them than are sampled."""
+    path = clips("mjpeg25.mkv", Spec(seconds=6.0, video="mjpeg", pix_fmt="yuvj420p", audio=None))
+    eased = ease(path, lambda _: "keyframes")
+    assert 12 <= len(eased.frames) <= 13 and eased.stats.frames_decoded <= 13
+
+
+def test_all_effort_begins_again_with_a_key_frame(clips: Clips) -> None:
+    """Back at all effort the next key frame is the next sample, and the packets up to it count as eased."""
+    path = clips("lazy.mkv", Spec(seconds=6.0, gop=25, audio=None))
+    eased = ease(path, lambda number: "none" if 30 <= number < 60 else "all")
+    times = [frame.media_ns for _, frame in eased.frames]
+    assert not [media_ns for media_ns in times if 1200 * MS <= media_ns < 3 * S]
+    assert 3 * S in times and all(b - a <= 600 * MS for a, b in pairwise(t for t in times if t >= 3 * S))
+    assert 45 <= eased.stats.drops["eased"] <= 50 and "no_keyframe" not in eased.stats.drops
+
+
+def test_a_key_frame_is_waited_for_as_long_as_they_are_apart(clips: Clips) -> None:
+    """Where key frames are 16 s apart, coming back in the midst brings no picture before the next one."""
+    path = clips("long.mkv", Spec(seconds=34.0, gop=400, size=(64, 48), audio=None))
+    eased = ease(path, lambda number: "none" if 420 <= number < 430 else "all")
+    assert eased.keys_ns == [0, 16 * S, 32 * S]
+    assert not [frame for _, frame in eased.frames if 17 * S <= frame.media_ns < 32 * S]
+    assert eased.frames[-1][1].media_ns >= 32 * S
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(turns=st.dictionaries(st.integers(0, 149), st.sampled_from(["all", "keyframes", "none"]), max_size=12))
+@pytest.mark.parametrize("reordered", [False, True])
+def test_no_turn_of_effort_brings_a_wrong_picture(
+    clips: Clips, tmp_path_factory: pytest.TempPathFactory, reordered: bool, turns: dict[int, Effort]
+) -> None:
+    """However efforts follow one another, every sample is the very picture that decoding everything gives."""
+    path = clips("lazy.mkv", Spec(seconds=6.0, gop=25, audio=None))
+    if reordered:
+        path = tmp_path_factory.getbasetemp() / "turns-b.mkv"
+        if not path.is_file():
+            with_b_frames(path, gop=25)
+    if path not in _PICTURES:
+        _PICTURES[path] = {frame.media_ns: frame.rgb for frame in sample(path, EVERYTHING, 25)[0]}
+    efforts: list[Effort] = ["all"]
+    for number in range(150):
+        efforts.append(turns.get(number, efforts[-1]))
+    eased = ease(path, lambda number: efforts[number + 1])
+    for _, frame in eased.frames:
+        assert np.array_equal(frame.rgb, _PICTURES[path][frame.media_ns])
+
+
+_PICTURES: dict[Path, dict[int, NDArray[np.uint8]]] = {}
+
+
+# -- odd pictures -----------------------------------------------------------------------------------------------------
 
 
 def test_a_picture_of_absurd_size_is_refused(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from dataclasses import replace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -10,6 +10,9 @@ from prometheus_client.samples import Sample
 
 from streamer.answer import Answer, segment_of, shed
 from streamer.channel import Channel, ChannelStatistics
+from streamer.clock import ManualClock
+from streamer.freeze import FreezeWatch
+from streamer.histogram import Histogram
 from streamer.media import SourceState, SourceStats
 from streamer.metrics import Metrics
 from tests.builders import MS, scores, window
@@ -17,7 +20,7 @@ from tests.builders import MS, scores, window
 
 def answer(metrics: Metrics, given: Answer) -> None:
     """Count `given` as the pipeline does."""
-    metrics.answered(given, segment_of(given, [], 1000 * MS, 200 * MS, 3 * MS))
+    metrics.answered(given, segment_of(given, [], 1000 * MS, 214 * MS, 3 * MS), 214 * MS)
 
 
 def computed(stream: str = "door") -> Answer:
@@ -78,7 +81,7 @@ def test_answers_are_counted_by_status_and_reason(metrics: Metrics) -> None:
     answer(metrics, shed(window(), "overload", 900 * MS))
     assert value(metrics, "streamer_segments_total", status="ok", reason="") == 2
     assert value(metrics, "streamer_segments_total", status="shed", reason="overload") == 1
-    for stage, seconds in (("ingest", 0.031), ("queue", 0.060), ("compute", 0.118)):
+    for stage, seconds in (("ingest", 0.031), ("queue", 0.060), ("compute", 0.118), ("order", 0.005)):
         assert value(metrics, "streamer_stage_seconds_count", stage=stage) == 2
         assert value(metrics, "streamer_stage_seconds_sum", stage=stage) == pytest.approx(2 * seconds)
 
@@ -94,6 +97,35 @@ def test_late_and_store_late_are_never_counted_as_both(metrics: Metrics) -> None
     assert value(metrics, "streamer_unpublished_total", stream="door") == 1
     assert value(metrics, "streamer_stage_seconds_bucket", stage="total", le="0.3") == 1
     assert value(metrics, "streamer_stage_seconds_bucket", stage="total", le="+Inf") == 3
+
+
+def test_time_in_which_the_process_was_frozen_breaks_no_promise(metrics: Metrics) -> None:
+    """What is late only because nothing ran is counted apart, whatever the store did meanwhile."""
+    metrics.published("door", 3 * MS, 1212 * MS, late=True, store_late=False, frozen=True)
+    metrics.published("door", 900 * MS, 1212 * MS, late=True, store_late=True, frozen=True)
+    metrics.published("door", 3 * MS, 912 * MS, late=False, store_late=False, frozen=True)
+    assert value(metrics, "streamer_frozen_late_total", stream="door") == 2
+    assert value(metrics, "streamer_late_total", stream="door") == 0
+    assert value(metrics, "streamer_store_late_total", stream="door") == 0
+
+
+def test_degraded_segments_are_counted_by_what_was_left_out(metrics: Metrics) -> None:
+    """A segment is in the series of each step that it was computed without."""
+    for degraded in ((), ("frames",), ("frames", "video")):
+        answer(metrics, replace(computed(), status="degraded" if degraded else "ok", degraded=degraded))
+    assert value(metrics, "streamer_degraded_total", stream="door", step="frames") == 2
+    assert value(metrics, "streamer_degraded_total", stream="door", step="video") == 1
+    assert value(metrics, "streamer_segments_total", status="degraded") == 2
+
+
+def test_a_streams_level_is_read_at_each_scrape() -> None:
+    """Where a stream stands on the degrade ladder is told where it has a place there."""
+    metrics, level = Metrics(), 0
+    metrics.add_stream("door", SourceStats(), live, level=lambda: level)
+    metrics.add_stream("yard", SourceStats(), live)
+    assert value(metrics, "streamer_stream_level") == 0
+    level = 2
+    assert value(metrics, "streamer_stream_level", stream="door") == 2
 
 
 def test_a_removed_stream_leaves_no_series(metrics: Metrics) -> None:
@@ -174,23 +206,35 @@ def test_the_scraper_chooses_the_format(metrics: Metrics, accept: str, content_t
     assert metrics.render(accept)[1].startswith(content_type)
 
 
-async def test_a_blocked_event_loop_is_seen() -> None:
-    """What stands on the loop for long is in the histogram of stalls with its length."""
+def test_stalls_are_told_by_loop_and_place() -> None:
+    """How long turns take and how often which line stalled which loop is in the exposition."""
 
-    class Clock:
-        """Says that the loop woke 400 ms late, once."""
+    class Stalls:
+        """One turn of 2 ms on the main loop; two stalls on the publishing one."""
 
-        times = iter([0, 500 * MS, 500 * MS, 600 * MS, 600 * MS])
+        def durations(self) -> dict[str, Histogram]:
+            histogram = Histogram((0.001, 0.005))
+            histogram.observe(0.002)
+            return {"main": histogram}
 
-        def now_ns(self) -> int:
-            return next(self.times)
-
-        def wall_ns(self) -> int:
-            return 0
+        def counts(self) -> dict[tuple[str, str], int]:
+            return {("publish", "streamer/publish.py:7 _send"): 2}
 
     metrics = Metrics()
-    with pytest.raises(RuntimeError, match="StopIteration"):
-        await asyncio.wait_for(metrics.watch_loop(Clock()), 5)
-    assert value(metrics, "streamer_loop_stall_seconds_count") == 2
-    assert value(metrics, "streamer_loop_stall_seconds_bucket", le="0.25") == 1
-    assert value(metrics, "streamer_loop_stall_seconds_bucket", le="0.5") == 2
+    assert not [sample for sample in samples(metrics) if "stall" in sample.name]
+    metrics.watch_stalls(Stalls())  # type: ignore[arg-type]
+    assert value(metrics, "streamer_loop_stall_seconds_bucket", loop="main", le="0.001") == 0
+    assert value(metrics, "streamer_loop_stall_seconds_bucket", loop="main", le="0.005") == 1
+    assert value(metrics, "streamer_loop_stall_seconds_sum", loop="main") == 0.002
+    assert value(metrics, "streamer_loop_stalls_total", loop="publish", where="streamer/publish.py:7 _send") == 2
+
+
+def test_freezes_are_told() -> None:
+    """How often and for how long nothing ran is in the exposition."""
+    clock, metrics = ManualClock(), Metrics()
+    freezes = FreezeWatch(clock, lambda: 0)
+    metrics.watch_freezes(freezes)
+    clock.advance(520 * MS)
+    freezes.tick()
+    assert value(metrics, "streamer_freezes_total") == 1
+    assert value(metrics, "streamer_frozen_seconds_total") == 0.5

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,10 +14,11 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped,unuse
 from openapi_spec_validator import validate
 
 from streamer.config import StreamConfig
+from streamer.errors import AdmissionError
 from streamer.openapi import ROUTES, document
 from streamer.server import Server
 from tests.fake_control import FakeControl
-from tests.test_server import ENTRY, Client, segment, serving
+from tests.test_server import ENTRY, Client, segment, serving, trace
 
 DESCRIPTION = document(tokens=False)
 SKIPPED_TYPES = ("text/plain", "text/html", "*/*")
@@ -26,6 +28,7 @@ SKIPPED_TYPES = ("text/plain", "text/html", "*/*")
 async def client() -> AsyncIterator[Client]:
     """A client of a service with one stream and a past."""
     control = FakeControl({"door": StreamConfig(source=ENTRY["source"])}, {"door": [segment(seq) for seq in range(3)]})
+    control.ways["door"] = [trace(1), msgspec.structs.replace(trace(0), state="waiting", cursor=None, batch=None)]
     async with serving(control) as client:
         yield client
 
@@ -65,9 +68,17 @@ async def test_it_is_served_as_it_is(client: Client) -> None:
 @pytest.mark.parametrize("route", [route for route in ROUTES if route.method == "GET"], ids=lambda it: it.operation)
 async def test_answers_are_as_described(client: Client, route: Any) -> None:
     """Each GET answers with a status and a body that its description allows, for what is there and for what is not."""
-    for name, file in (("door", "app.js"), ("nobody", "nothing.js")):
-        response, body = await client.ask("GET", route.path.format(name=name, file=file))
+    for name, file, seq in (("door", "app.js", 0), ("door", "app.js", 1), ("nobody", "nothing.js", 7)):
+        response, body = await client.ask("GET", route.path.format(name=name, file=file, seq=seq))
         assert_described(route.path, "GET", response.status, response.content_type, body)
+
+
+async def test_a_refused_stream_is_as_described() -> None:
+    """One that can't be served beside the others answers as described."""
+    async with serving(FakeControl(broken=AdmissionError("1.2 of 1.0"))) as client:
+        response, answer = await client.ask("PUT", "/v1/streams/yard", json=ENTRY)
+    assert response.status == 409
+    assert_described("/v1/streams/{name}", "PUT", response.status, response.content_type, answer)
 
 
 async def test_changes_are_as_described(client: Client) -> None:

@@ -5,20 +5,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
 import numpy as np
 
-from streamer.answer import Answer
 from streamer.channel import Channel
 from streamer.clock import HostClock
 from streamer.dispatch import Dispatcher
-from streamer.media import EpochStart, Frame, Progress, Scores, SourceEvent, SourceStats, StateChange, Window
-from streamer.messages import Event, FeedMessage, Previous, Segment, StreamMessage
+from streamer.loop_thread import LoopThread
+from streamer.media import (
+    Effort,
+    EpochStart,
+    Frame,
+    Progress,
+    Scores,
+    SourceEvent,
+    SourceStats,
+    StateChange,
+    Window,
+    WorkCosts,
+)
+from streamer.messages import Event, Previous, Segment, StreamMessage
 from streamer.pipeline import LiveStream, Surroundings
 from streamer.schedule import SchedulePolicy, Scheduler
 from tests.builders import MS, S, scores
 from tests.conftest import eventually
+from tests.publishing import Recorder, publishing
 from tests.test_window import GEOMETRY
 
 
@@ -28,6 +39,7 @@ class ScriptedSource:
     def __init__(self) -> None:
         self.stats = SourceStats()
         self.script: asyncio.Queue[SourceEvent | Exception | None] = asyncio.Queue()
+        self.efforts: list[Effort] = []
 
     async def run(self, channel: Channel[SourceEvent]) -> None:
         while (item := await self.script.get()) is not None:
@@ -35,33 +47,12 @@ class ScriptedSource:
                 raise item
             channel.offer(item)
 
+    def ease(self, effort: Effort) -> None:
+        self.efforts.append(effort)
+
     def say(self, *events: SourceEvent | Exception | None) -> None:
         for event in events:
             self.script.put_nowait(event)
-
-
-@dataclass
-class Recorder:
-    """The store's side: keeps what was published, in order."""
-
-    messages: list[FeedMessage] = field(default_factory=list)
-    answers: list[Answer] = field(default_factory=list)
-
-    def publish(self, stream: str, messages: Sequence[FeedMessage], deadline_ns: int | None = None) -> None:
-        self.messages += messages
-
-    def publish_ns(self, quantile: float) -> int:
-        return MS
-
-    def answered(self, answer: Answer, segment: Segment) -> None:
-        self.answers.append(answer)
-
-    def of(self, kind: type) -> list[FeedMessage]:
-        return [message for message in self.messages if isinstance(message, kind)]
-
-    @property
-    def segments(self) -> list[Segment]:
-        return [message for message in self.messages if isinstance(message, Segment)]
 
 
 class DogEngine:
@@ -72,32 +63,32 @@ class DogEngine:
 @asynccontextmanager
 async def stream(previous: Previous | None = None) -> AsyncIterator[tuple[LiveStream, ScriptedSource, Recorder]]:
     clock, recorder, source = HostClock(), Recorder(), ScriptedSource()
-    streams: list[LiveStream] = []
-    dispatcher = Dispatcher(
-        DogEngine(), Scheduler(SchedulePolicy(first_batch_ns=MS)), clock, lambda: MS, lambda a: streams[0].answer(a)
-    )
     epochs = iter(f"epoch-{n}" for n in range(100))
-    around = Surroundings(
-        clock=clock,
-        geometry=GEOMETRY,
-        names=["Dog", "Cat"],
-        dispatcher=dispatcher,
-        outlet=recorder,
-        watcher=recorder,
-        bound_ns=S,
-        new_epoch=lambda: next(epochs),
-        droppable=lambda event: not isinstance(event, StateChange | EpochStart),
-    )
-    live = LiveStream("door", source, around, previous)
-    streams.append(live)
-    task = asyncio.create_task(dispatcher.run())
-    live.start()
-    try:
-        yield live, source, recorder
-    finally:
-        await live.stop("test over")
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    with (
+        LoopThread("publish") as loop,
+        Dispatcher(
+            DogEngine(),
+            Scheduler(SchedulePolicy(), WorkCosts()),
+            clock,
+            lambda: MS,
+            lambda answer: loop.post(live.ledger.answer, answer),
+        ) as dispatcher,
+    ):
+        around = Surroundings(
+            clock=clock,
+            geometry=GEOMETRY,
+            dispatcher=dispatcher,
+            publishing=publishing(recorder, ["Dog", "Cat"], clock, post=loop.post, call=loop.call),
+            bound_ns=S,
+            new_epoch=lambda: next(epochs),
+            droppable=lambda event: not isinstance(event, StateChange | EpochStart),
+        )
+        live = LiveStream("door", source, around, previous)
+        live.start()
+        try:
+            yield live, source, recorder
+        finally:
+            await live.stop("test over")
 
 
 def second_of_video(start_ns: int, count: int = 2) -> list[SourceEvent]:
@@ -113,7 +104,7 @@ async def test_segments_follow_their_announcement_in_order() -> None:
     """A stream message announces the epoch, then come its segments from seq 0, labelled, with an event for what
     lasts."""
     async with stream(Previous("old", 41)) as (live, source, recorder):
-        now = HostClock().now_ns() - 2 * S
+        now = HostClock().now_ns()
         source.say(StateChange("connecting", None, now), EpochStart("start", now, 0), *second_of_video(now, 4))
         await eventually(lambda: len(recorder.segments) >= 4)
         announced = [m for m in recorder.messages if isinstance(m, StreamMessage) and m.epoch is not None]
@@ -123,6 +114,17 @@ async def test_segments_follow_their_announcement_in_order() -> None:
         opened = [m for m in recorder.of(Event) if isinstance(m, Event)]
         assert [e.state for e in opened] == ["open"]
         assert live.state == "live" and live.epoch == "epoch-0"
+
+
+async def test_a_beginning_that_is_told_late_promises_nothing_of_what_came_before() -> None:
+    """Where the first media are already 3 s old when they are told of, no window is late from the start: the epoch
+    begins later, at seq 0, and every segment is in time."""
+    async with stream() as (_, source, recorder):
+        now = HostClock().now_ns() - 3 * S
+        source.say(EpochStart("start", now, 0), *second_of_video(now, 8))
+        await eventually(lambda: len(recorder.segments) >= 2)
+        assert [segment.seq for segment in recorder.segments[:2]] == [0, 1]
+        assert all(segment.latency_ms.total < segment.bound_ms for segment in recorder.segments)
 
 
 async def test_a_jump_begins_an_epoch_that_names_the_last_seq_before() -> None:
@@ -183,3 +185,33 @@ async def test_a_fault_in_one_source_is_told_and_survived(caplog: object) -> Non
         source.say(EpochStart("start", now, 0), *second_of_video(now, 1))
         await eventually(lambda: len(recorder.segments) >= 1)
         assert live.state == "live"
+
+
+async def test_windows_name_what_the_source_left_out() -> None:
+    """Eased to key frames and back, a stream tells its source, and every window that reaches into that time is
+    `degraded` and names it; the ones after are not."""
+    async with stream() as (live, source, recorder):
+        now = HostClock().now_ns()
+        source.say(EpochStart("start", now, 0), *second_of_video(now, 1))
+        await eventually(lambda: len(recorder.segments) == 1)
+        live.ease(2)
+        source.say(*second_of_video(now + 500 * MS, 1))
+        await eventually(lambda: len(recorder.segments) == 2)
+        live.ease(0)
+        source.say(*second_of_video(now + 1000 * MS, 5))
+        await eventually(lambda: len(recorder.segments) >= 7)
+        assert source.efforts == ["keyframes", "all"]
+        told = [(segment.status, segment.degraded) for segment in recorder.segments[:7]]
+        assert told[0] == ("ok", []) and told[1] == ("degraded", ["keyframes"])
+        # The window of 2 s that ends 2 s later is the first that no longer reaches back.
+        assert told[4] == ("degraded", ["keyframes"]) and told[5] == ("ok", [])
+
+
+async def test_what_was_not_decoded_is_no_missing_media() -> None:
+    """A window that is empty because key frames alone are decoded is shed for overload, not for want of media."""
+    async with stream() as (live, source, recorder):
+        live.ease(2)
+        now = HostClock().now_ns() - S
+        source.say(EpochStart("start", now, 0), Progress(now + 600 * MS, None, now))
+        await eventually(lambda: len(recorder.segments) >= 1)
+        assert (recorder.segments[0].status, recorder.segments[0].reason) == ("shed", "overload")

@@ -7,6 +7,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 import pytest_asyncio
@@ -65,6 +66,26 @@ async def seqs(valkey: Valkey) -> dict[tuple[str, str], list[int]]:
         if message["type"] == "segment":
             found[str(message["stream"]), str(message["epoch"])].append(int(str(message["seq"])))
     return found
+
+
+@asynccontextmanager
+async def listening(valkey: Valkey, heard: list[int]) -> AsyncIterator[None]:
+    """Collects the sequence numbers of what comes on the channel of `door`."""
+
+    async def listen() -> None:
+        while line := await reader.readline():
+            if line.startswith(b"{"):
+                heard.append(json.loads(line)["seq"])
+
+    reader, writer = await asyncio.open_unix_connection(valkey.socket)
+    writer.write(b"SUBSCRIBE streamer:segments:door\r\n")
+    await reader.readuntil(b":1\r\n")
+    task = asyncio.create_task(listen())
+    try:
+        yield
+    finally:
+        task.cancel()
+        writer.close()
 
 
 def deadline(seconds: float = 10.0) -> int:
@@ -229,28 +250,53 @@ async def test_a_slow_store_is_no_outage(valkey: Valkey) -> None:
     assert (await seqs(valkey))["door", "e1"] == list(range(400))
 
 
-async def test_an_emptied_store_restarts_cleanly(store: Store, valkey: Valkey) -> None:
-    """FLUSHALL in mid-publishing: publishing goes on in order, and nothing stands there twice."""
-    async with Publisher(store) as publisher:
-        for seq in range(200):
+async def test_an_emptied_store_gets_again_what_it_had_last(store: Store, valkey: Valkey) -> None:
+    """FLUSHALL in mid-publishing: what was acknowledged in the seconds before is written again, once, and publishing
+    goes on in order; who listens on the channel does not hear anything twice."""
+    told = Told()
+    heard: list[int] = []
+    async with Publisher(store, hooks=told) as publisher, listening(valkey, heard):
+        for seq in range(60):
             publisher.publish("door", [segment(seq=seq)], deadline())
-            if seq == 100:
+            if seq == 40:
                 await publisher.drain(5)
                 await valkey.run("FLUSHALL")
         assert await publisher.drain(5) == 0
-    assert (await seqs(valkey))["door", "e1"] == list(range(101, 200))
+        await until(lambda: len(heard) >= 60)
+    assert (await seqs(valkey))["door", "e1"] == list(range(60))
+    assert heard == list(range(60))
+    assert len(told.written) == 60
+    assert publisher.statistics.rewritten == 41
 
 
-async def test_a_replica_that_lost_the_last_units_does_not_stop_us(store: Store, valkey: Valkey) -> None:
-    """If the store went back in time, so that it misses units it had acknowledged, what follows is written."""
+async def test_what_an_emptied_store_lost_for_good_is_told(store: Store, valkey: Valkey) -> None:
+    """What was acknowledged too long ago to be written again is named by a `stream` message before what follows."""
     async with Publisher(store) as publisher:
-        for seq in range(5):
-            publisher.publish("door", [segment(seq=seq)])
+        for seq in range(300):
+            publisher.publish("door", [segment(seq=seq)], deadline())
         await publisher.drain(5)
-        await valkey.run("HSET", "streamer:last:door", "unit", "2", "seq", "2")
-        publisher.publish("door", [segment(seq=5)])
+        await valkey.run("FLUSHALL")
+        publisher.publish("door", [segment(seq=300)], deadline())
         assert await publisher.drain(5) == 0
-    assert (await seqs(valkey))["door", "e1"] == list(range(6))
+    first, *others = await feed(valkey)
+    left = [message["seq"] for message in others]
+    assert left == list(range(int(str(left[0])), 301))
+    assert 0 < int(str(left[0])) < 300
+    reason = f"store_lost: the store lost what it had acknowledged, segments (seq 0 to {int(str(left[0])) - 1} of epoch e1)"
+    assert (first["type"], first["reason"], first["epoch"]) == ("stream", reason, "e1")
+
+
+async def test_a_lost_hash_alone_is_no_lost_feed(store: Store, valkey: Valkey) -> None:
+    """Where only `streamer:last:{name}` was evicted, what stands in the feed is not written twice."""
+    async with Publisher(store) as publisher:
+        for seq in range(10):
+            publisher.publish("door", [segment(seq=seq)], deadline())
+            if seq == 5:
+                await publisher.drain(5)
+                await valkey.run("DEL", "streamer:last:door")
+        assert await publisher.drain(5) == 0
+    assert [message.get("seq") for message in await feed(valkey)] == list(range(10))
+    assert publisher.statistics.rewritten == 0
 
 
 async def test_a_newer_writer_takes_over(store: Store, valkey: Valkey) -> None:
@@ -289,10 +335,10 @@ async def test_what_does_not_fit_is_dropped_oldest_first_and_told(impatient: Sto
         assert await publisher.drain(10) == 0
     kept = (await seqs(valkey))["door", "e1"]
     lost = [unit.segment.seq for unit in told.dropped if unit.segment]
-    assert sorted(kept + lost) == list(range(1, 100))
+    assert sorted(kept + lost) == list(range(100))
     assert kept[-20:] == list(range(80, 100))
     assert publisher.statistics.dropped == len(lost)
-    (notice,) = [message for message in await feed(valkey) if message["type"] == "stream"]
+    _, notice = [message for message in await feed(valkey) if message["type"] == "stream"]
     assert f"{len(lost)} segments (seq {lost[0]} to {lost[-1]})" in str(notice["reason"])
 
 

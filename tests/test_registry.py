@@ -12,19 +12,21 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from streamer.answer import Answer
 from streamer.channel import Channel
 from streamer.clock import HostClock
 from streamer.config import StreamConfig
 from streamer.dispatch import Dispatcher
-from streamer.errors import StoreError, StreamerError, UserError
-from streamer.media import EpochStart, Scores, SourceEvent, SourceStats, StateChange, Window
-from streamer.messages import FeedMessage, Previous, StreamMessage
+from streamer.errors import AdmissionError, StoreError, StreamerError, UserError
+from streamer.media import Effort, EpochStart, Scores, SourceEvent, SourceStats, StateChange, Window, WorkCosts
+from streamer.messages import FeedMessage, Previous, Segment, StreamMessage
 from streamer.metrics import Metrics
 from streamer.pipeline import Source, Surroundings
-from streamer.registry import Parts, Registry
+from streamer.registry import Registry, RegistryParts
 from streamer.schedule import SchedulePolicy, Scheduler
 from tests.builders import MS, S, scores
 from tests.conftest import eventually
+from tests.publishing import publishing
 from tests.test_window import GEOMETRY
 
 
@@ -45,6 +47,9 @@ class LiveCamera:
         finally:
             self.running = False
 
+    def ease(self, effort: Effort) -> None:
+        pass
+
 
 @dataclass
 class World:
@@ -58,6 +63,8 @@ class World:
     last_answers: asyncio.Event = field(default_factory=asyncio.Event)
     last_error: Exception | None = None
     asked_last: int = 0
+    full: str | None = None
+    typical_ns: int = MS
 
     # the publisher's and the outlet's side
     def open(self, stream: str) -> None:
@@ -69,8 +76,8 @@ class World:
     def publish(self, stream: str, messages: Sequence[FeedMessage], deadline_ns: int | None = None) -> None:
         self.messages += messages
 
-    def publish_ns(self, quantile: float) -> int:
-        return MS
+    def answered(self, answer: Answer, segment: Segment, now_ns: int) -> None:
+        pass
 
     # the store's
     async def last(self, name: str) -> Previous | None:
@@ -101,33 +108,36 @@ class World:
 
 @asynccontextmanager
 async def registering() -> AsyncIterator[tuple[Registry, World]]:
-    world, metrics, clock = World(), Metrics(), HostClock()
+    world, clock = World(), HostClock()
     world.last_answers.set()
-    dispatcher = Dispatcher(
-        world, Scheduler(SchedulePolicy()), clock, lambda: MS, lambda answer: registry.answer(answer)
-    )
     epochs = iter(f"epoch-{n}" for n in range(1000))
-    around = Surroundings(
-        clock=clock,
-        geometry=GEOMETRY,
-        names=["Dog"],
-        dispatcher=dispatcher,
-        outlet=world,
-        watcher=metrics,
-        bound_ns=S,
-        new_epoch=lambda: next(epochs),
-        droppable=lambda event: not isinstance(event, StateChange | EpochStart),
-    )
-    parts = Parts(around, world, world, metrics, world, world.open_source)  # type: ignore[arg-type]
-    registry = Registry(parts)
-    task = asyncio.create_task(dispatcher.run())
-    try:
-        yield registry, world
-    finally:
-        world.last_answers.set()
-        await registry.stop()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    scheduler = Scheduler(SchedulePolicy(), WorkCosts())
+    with Dispatcher(world, scheduler, clock, lambda: MS, lambda answer: None) as dispatcher:
+        around = Surroundings(
+            clock=clock,
+            geometry=GEOMETRY,
+            dispatcher=dispatcher,
+            publishing=publishing(world),  # type: ignore[arg-type]
+            bound_ns=S,
+            new_epoch=lambda: next(epochs),
+            droppable=lambda event: not isinstance(event, StateChange | EpochStart),
+        )
+        registry = Registry(
+            RegistryParts(
+                around=around,
+                publisher=world,  # type: ignore[arg-type]
+                store=world,  # type: ignore[arg-type]
+                metrics=Metrics(),
+                forget=(world.forget,),
+                open_source=world.open_source,
+                refusal=lambda config: world.full,
+            )
+        )
+        try:
+            yield registry, world
+        finally:
+            world.last_answers.set()
+            await registry.stop()
 
 
 DOOR = StreamConfig(source="rtsp://10.0.0.7/main")
@@ -151,7 +161,7 @@ async def test_added_changed_and_removed() -> None:
         assert again.previous == Previous(began.epoch, -1) and world.asked_last == 1
         assert [camera.running for camera in world.cameras] == [False, True]
         assert await registry.delete("door") and "door" not in registry and registry.status("door") is None
-        assert world.opened == world.closed == world.forgotten == ["door", "door"]
+        await eventually(lambda: world.opened == world.closed == world.forgotten == ["door", "door"])
         assert world.turns("door")[-1].state == "ended" and not any(camera.running for camera in world.cameras)
         assert not await registry.delete("door")
 
@@ -200,6 +210,35 @@ async def test_a_stream_whose_removal_others_wait_behind_stays_one() -> None:
         assert await waiting == "created" and await late == "changed"
         assert world.opened == ["door"] * 3 and world.closed == ["door"] * 2
         assert sum(camera.running for camera in world.cameras) <= 1
+
+
+async def test_a_stream_too_many_is_refused_with_the_figure() -> None:
+    """Where there is no room, a new stream is refused with the reason; a change to one that runs is not."""
+    async with registering() as (registry, world):
+        await registry.put("door", DOOR)
+        world.full = "13 streams would take 2.1 of 2 cores"
+        with pytest.raises(AdmissionError, match=r"13 streams would take 2.1 of 2 cores.*admission: degrade"):
+            await registry.put("lobby", DOOR)
+        assert await registry.put("door", OTHER) == "changed"
+        assert registry.names == ["door"] and registry.status("lobby") is None
+
+
+async def test_a_stream_of_the_configuration_waits_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was written down and has no room is shown as failed with the reason, and begins when there is room;
+    removed while it waits, it is gone."""
+    monkeypatch.setattr("streamer.registry._RETRY_S", 0.01)
+    async with registering() as (registry, world):
+        world.full = "the machine is full"
+        await registry.put_or_keep("door", DOOR)
+        await registry.put_or_keep("lobby", DOOR)
+        assert [(s.name, s.state) for s in registry.statuses()] == [("door", "failed"), ("lobby", "failed")]
+        assert "the machine is full" in (registry.statuses()[0].reason or "")
+        assert await registry.delete("lobby")
+        retrying = asyncio.create_task(registry.retry_forever())
+        world.full = None
+        await eventually(lambda: registry.names == ["door"])
+        await eventually(lambda: [(s.name, s.state) for s in registry.statuses()] == [("door", "live")])
+        retrying.cancel()
 
 
 async def test_names_that_never_were_leave_nothing_behind() -> None:

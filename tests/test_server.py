@@ -14,11 +14,12 @@ from yarl import URL
 
 from streamer import server as server_module
 from streamer.config import StreamConfig
-from streamer.errors import StoreError, UserError
+from streamer.errors import AdmissionError, StoreError, UserError
 from streamer.messages import CoverageBody, Label, LatencyBody, Segment, Share
 from streamer.metrics import Metrics
 from streamer.openapi import MAX_BODY, PROBLEM_TYPE, ROUTES
 from streamer.server import Server, ServerConfig
+from streamer.status import Trace, TraceBatch, TraceStage
 from tests.fake_control import FakeControl
 
 ENTRY = {"source": "rtsp://user:hunter22@127.0.0.1:8554/main", "group": "front"}
@@ -39,6 +40,21 @@ def segment(seq: int) -> Segment:
         latency_ms=LatencyBody(212.4, 31.0, 60.2, 118.0, 3.2),
         bound_ms=1000,
     )
+
+
+def trace(seq: int, epoch: str = "0192f1c6") -> Trace:
+    """A stored segment's way: 31 ms until it was closed, 60 in the queue, 118 computing, 3 to the store."""
+    spans = {"ingest": 31, "queue": 60, "compute": 118, "order": 0, "send": 1, "store": 2}
+    stages: list[TraceStage] = []
+    for name, milliseconds in spans.items():
+        at_ns = stages[-1].start_ns + stages[-1].duration_ns if stages else 0
+        stages.append(TraceStage(name, at_ns, milliseconds * 1_000_000))  # type: ignore[arg-type]
+    return Trace(
+        stream="door", epoch=epoch, seq=seq, start="2026-11-23T04:07:08.500Z", end=f"2026-11-23T04:07:{10 + seq}.500Z",
+        captured_ns=10**15, bound_ns=10**9, pictures=4, patches=3, coverage=CoverageBody(1.0, 0.98, 0.0),
+        status="degraded", reason=None, degraded=["frames"], batch=TraceBatch(881, 4, 3, 2, 120_000_000),
+        state="stored", stages=stages, total_ns=212_000_000, cursor=f"{1000 + seq}-0@5f3a",
+    )  # fmt: skip
 
 
 class Client:
@@ -108,6 +124,71 @@ async def test_a_stream_is_added_changed_and_removed(client: Client, control: Fa
     assert response.status == 204 and body == b""
     for method in ("GET", "DELETE"):
         assert (await client.ask(method, "/v1/streams/yard"))[0].status == 404
+
+
+async def test_a_stream_that_cannot_be_served_is_a_conflict(client: Client, control: FakeControl) -> None:
+    """What would break the promise to those that are there answers 409, with the figure."""
+    control.broken = AdmissionError("yard would need 1.2 of 1.0: remove a stream, or set `admission: degrade`")
+    response, problem = await client.ask("PUT", "/v1/streams/yard", json=ENTRY)
+    assert response.status == 409 and "1.2 of 1.0" in problem["detail"] and "Retry-After" not in response.headers
+    assert "yard" not in control.entries
+
+
+async def test_what_is_left_out_of_a_stream_is_told(client: Client, control: FakeControl) -> None:
+    """A stream's level on the degrade ladder, what is left out for it, and its weight are in its state."""
+    _, body = await client.ask("GET", "/v1/streams/door")
+    assert (body["level"], body["degraded"], body["weight"]) == (0, [], 1.0)
+    control.levels["door"] = (2, ["frames", "keyframes"])
+    _, body = await client.ask("GET", "/v1/streams/door")
+    assert (body["level"], body["degraded"]) == (2, ["frames", "keyframes"])
+
+
+async def test_a_trace_is_found(client: Client, control: FakeControl) -> None:
+    """One segment's way, of the newest epoch or of the one that is named; its stages add up."""
+    control.ways["door"] = [trace(2, "b"), trace(2, "a"), trace(1, "a")]
+    _, body = await client.ask("GET", "/v1/streams/door/trace/2")
+    assert (body["seq"], body["epoch"], body["batch"]["number"]) == (2, "b", 881)
+    assert sum(stage["duration_ns"] for stage in body["stages"]) == body["total_ns"]
+    _, body = await client.ask("GET", "/v1/streams/door/trace/2?epoch=a")
+    assert body["epoch"] == "a"
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("door/trace/7", 404, "no trace of segment 7: they go from segment 1 of epoch a (2026-11-23T04:07:11.500Z) to"),
+        ("door/trace/2?epoch=c", 404, "no trace of segment 2 of epoch c"),
+        ("door/trace/-1", 400, "no segment's number"),
+        ("door/trace/last", 400, "no segment's number"),
+        ("door/trace/9999999999999999999999", 400, "no segment's number"),
+        ("door/trace/2?epoc=a", 400, "unknown parameter 'epoc'"),
+        ("door/traces?limit=241", 400, "from 1 to 240"),
+        ("door/traces?since=1", 400, "unknown parameter"),
+        ("nobody/trace/1", 404, "no stream 'nobody'"),
+        ("nobody/traces", 404, "no stream 'nobody'"),
+    ],
+)
+async def test_a_trace_that_is_not_there_says_why(
+    client: Client, control: FakeControl, path: str, status: int, words: str
+) -> None:
+    """Unknown and too old segments are told how far back the traces go; numbers that are none are refused."""
+    control.ways["door"] = [trace(2, "b"), trace(1, "a")]
+    response, problem = await client.ask("GET", f"/v1/streams/{path}")
+    assert response.status == status and words in problem["detail"]
+
+
+async def test_a_stream_without_any_trace_says_so(client: Client) -> None:
+    """Before its first segment there is nothing to reach back to."""
+    response, problem = await client.ask("GET", "/v1/streams/door/trace/0")
+    assert response.status == 404 and "it has none yet" in problem["detail"]
+    assert (await client.ask("GET", "/v1/streams/door/traces"))[1] == {"traces": []}
+
+
+async def test_recent_traces_come_newest_first(client: Client, control: FakeControl) -> None:
+    """As many as are asked for."""
+    control.ways["door"] = [trace(2), trace(1), trace(0)]
+    _, body = await client.ask("GET", "/v1/streams/door/traces?limit=2")
+    assert [way["seq"] for way in body["traces"]] == [2, 1]
 
 
 async def test_a_password_appears_nowhere(client: Client) -> None:
@@ -347,7 +428,7 @@ async def test_with_tokens_only_health_and_the_page_are_open(control: FakeContro
     """Everything that tells or changes something asks for a token; the page has to load before it can ask for one."""
     async with serving(control, tokens=("secret",)) as client:
         statuses = {
-            route.path: (await client.ask("GET", route.path.format(name="door", file="app.js")))[0].status
+            route.path: (await client.ask("GET", route.path.format(name="door", file="app.js", seq=0)))[0].status
             for route in ROUTES
             if route.method == "GET"
         }

@@ -34,6 +34,9 @@ class Orders:
         self.running[name] = entry
         return "created"
 
+    async def put_or_keep(self, name: str, entry: StreamConfig) -> None:
+        await self.put(name, entry)
+
     async def delete(self, name: str) -> bool:
         self.orders.append(("delete", name))
         return self.running.pop(name, None) is not None
@@ -193,7 +196,7 @@ async def test_settings_that_wait_for_the_next_start_say_so(
     caplog.set_level(logging.INFO)
     service, _ = serving(Options(config=file))
     async with reloading(service, file, monkeypatch):
-        write(file, "a", "b", rest="latency_bound: 3s\nadmission: degrade")
+        write(file, "a", "b", rest="latency_bound: 3s\nspeech: {redact: false}")
         await eventually(lambda: "take effect at the next start" in caplog.text)
         assert "this has no effect" in caplog.text
 

@@ -231,12 +231,12 @@ async def test_a_dead_or_frozen_store_is_away(valkey: Valkey) -> None:
 async def test_answers_are_never_taken_for_others(store: Store, valkey: Valkey) -> None:
     """A call that was cancelled while its answer was under way leaves nothing behind for the next one."""
     for tries in range(30):
-        call = asyncio.create_task(store._run([("ECHO", "old")]))
+        call = asyncio.create_task(store._link.run([("ECHO", "old")]))
         for _ in range(tries):
             await asyncio.sleep(0)
         call.cancel()
         await asyncio.wait([call])
-        assert await store._run([("ECHO", f"new{tries}")]) == [f"new{tries}".encode()]
+        assert await store._link.run([("ECHO", f"new{tries}")]) == [f"new{tries}".encode()]
 
 
 @pytest.mark.parametrize(

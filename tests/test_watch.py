@@ -13,8 +13,8 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Response
 
 from streamer.errors import UserError
-from streamer.hub_process import HubProcess
-from streamer.hub_settings import HubSettings
+from streamer.hub.process import HubProcess
+from streamer.hub.settings import HubSettings
 from streamer.lines import pretty
 from streamer.messages import StreamMessage
 from streamer.publish import Publisher

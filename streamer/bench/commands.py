@@ -52,3 +52,56 @@ def density(as_json: bool, streams: int | None, seconds: float, clip: Path | Non
     from streamer.bench.density import run as measure
 
     measure(streams=streams, seconds=seconds, clip=clip, bound_ns=latency_bound, as_json=as_json)
+
+
+@bench.command()
+@_json
+@click.option(
+    "--clients", type=click.IntRange(1, 100_000), default=10_000, show_default=True, help="Websocket subscribers."
+)
+@click.option(
+    "--messages", type=click.IntRange(1, 10_000), default=30, show_default=True, help="How many are sent, each to all."
+)
+def fanout(as_json: bool, clients: int, messages: int) -> None:
+    """When the last of many subscribers has a message, beside bare sends to as many sockets."""
+    from streamer.bench.fanout import run as measure
+
+    measure(clients=clients, messages=messages, as_json=as_json)
+
+
+@bench.command()
+@_json
+@click.option(
+    "--minutes", type=click.FloatRange(0.5, 100_000), default=3, show_default=True, help="How long it goes on."
+)
+@click.option(
+    "--streams", type=click.IntRange(1, 64), default=4, show_default=True, help="Streams that are there all the time."
+)
+@click.option(
+    "--clip",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="H.264 clip without B-frames to stream.  [default: the demo's]",
+)
+def soak(as_json: bool, minutes: float, streams: int, clip: Path | None) -> None:
+    """Streams, faults and subscribers that come and go: what grows, and whether every segment is accounted for."""
+    from streamer.bench.soak import run as measure
+
+    measure(minutes=minutes, streams=streams, clip=clip, as_json=as_json)
+
+
+@bench.command()
+@_json
+@click.option(
+    "--rate", type=click.IntRange(1, 100_000), default=5000, show_default=True, help="Segments a second that fall due."
+)
+@click.option(
+    "--seconds", type=click.FloatRange(1, 3600), default=10, show_default=True, help="How long they fall due."
+)
+@click.option(
+    "--streams", type=click.IntRange(1, 100_000), help="Streams they belong to.  [default: half the rate, as live]"
+)
+def publish(as_json: bool, rate: int, seconds: float, streams: int | None) -> None:
+    """How many segments a second one process brings into the store, and how long each takes to its acknowledgement."""
+    from streamer.bench.publish import run as measure
+
+    measure(rate=rate, seconds=seconds, streams=streams, as_json=as_json)

@@ -9,15 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import re
-import signal
 import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -26,11 +21,11 @@ import click
 from streamer.bench import parts
 from streamer.bench.clip import density_clip
 from streamer.bench.conditions import conditions
-from streamer.bench.processes import children, cpu_seconds, resident_mb, scrape
+from streamer.bench.processes import cpu_seconds, resident_mb, scrape
+from streamer.bench.running import running_service
 from streamer.cursor import EntryId
 from streamer.demo.camera import LocalCamera
 from streamer.embedded import EmbeddedStore
-from streamer.errors import StreamerError
 from streamer.store import Store
 
 _SESSIONS_A_CAMERA = 4
@@ -134,18 +129,19 @@ async def _one(clip: Path, count: int, seconds: float, bound_ns: int) -> Run:
         embedded = await stack.enter_async_context(EmbeddedStore())
         store = Store.connect(embedded.url)
         stack.push_async_callback(store.close)
-        pid, http = await stack.enter_async_context(_service(urls, embedded.url, bound_ns))
+        service = await stack.enter_async_context(running_service(_config(urls, bound_ns), embedded.url))
         await _settled(store, count)
-        hub = next((child for child, command in children(pid) if "hub" in command), 0)
-        watched = {"service": pid, "hub": hub, "store": embedded.pid or 0}
-        before, stages = {name: cpu_seconds(p) for name, p in watched.items()}, _stages(http)
+        watched = {"service": service.pid, "hub": service.hub or 0, "store": embedded.pid or 0}
+        before, stages = {name: cpu_seconds(p) for name, p in watched.items()}, _stages(service.page)
         place = (await store.feed_bounds()).last
         started = time.monotonic()
         await asyncio.sleep(seconds)
         elapsed = time.monotonic() - started
         entry.cores = {name: (cpu_seconds(p) - before[name]) / elapsed for name, p in watched.items()}
-        entry.stages = {name: (value - stages.get(name, 0.0)) / elapsed for name, value in _stages(http).items()}
-        entry.rss_mb = round(resident_mb(pid), 1)
+        entry.stages = {
+            name: (value - stages.get(name, 0.0)) / elapsed for name, value in _stages(service.page).items()
+        }
+        entry.rss_mb = round(resident_mb(service.pid), 1)
         await _count(store, place, entry)
     return entry
 
@@ -160,52 +156,10 @@ async def _cameras(stack: AsyncExitStack, clip: Path, count: int) -> list[str]:
     return urls
 
 
-@asynccontextmanager
-async def _service(urls: list[str], redis_url: str, bound_ns: int) -> AsyncIterator[tuple[int, str]]:
-    """The service as its users start it; its process id and the address of its HTTP side."""
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "density.yaml"
-        streams = {f"s{index:03}": {"source": url} for index, url in enumerate(urls)}
-        config.write_text(
-            json.dumps({"streams": streams, "latency_bound": f"{bound_ns // 1_000_000}ms"}), encoding="utf-8"
-        )
-        command = [
-            "-m",
-            "streamer",
-            "run",
-            str(config),
-            "--redis",
-            redis_url,
-            "--http",
-            "127.0.0.1:0",
-            "--ws",
-            "127.0.0.1:0",
-        ]
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, *command, stderr=asyncio.subprocess.PIPE, env={**os.environ, "NO_COLOR": "1"}
-        )
-        try:
-            yield process.pid, await _page_of(process)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            await process.wait()
-
-
-async def _page_of(process: asyncio.subprocess.Process) -> str:
-    assert process.stderr is not None
-    said = []
-    async with asyncio.timeout(120):
-        while line := (await process.stderr.readline()).decode():
-            said.append(line)
-            if found := re.search(r"page\s+(http://\S+?)/?\s*$", line):
-                asyncio.get_running_loop().create_task(_swallow(process.stderr))
-                return found[1]
-    raise StreamerError("the service under measurement did not start: " + "".join(said[-3:]).strip())
-
-
-async def _swallow(pipe: asyncio.StreamReader) -> None:
-    while await pipe.read(65536):
-        pass
+def _config(urls: list[str], bound_ns: int) -> dict[str, object]:
+    streams = {f"s{index:03}": {"source": url} for index, url in enumerate(urls)}
+    # All are let in, because how many can be is what is measured.
+    return {"streams": streams, "latency_bound": f"{bound_ns // 1_000_000}ms", "admission": "degrade"}
 
 
 async def _settled(store: Store, count: int) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import urllib.error
 import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 _SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)$")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+# Values of a Prometheus exposition by name and sorted labels.
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 def cpu_seconds(pid: int) -> float:
@@ -31,6 +37,27 @@ def resident_mb(pid: int) -> float:
     return int(found[1]) / 1000 if found else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a process holds at a moment: resident memory in MB, open descriptors, threads."""
+
+    rss_mb: float
+    descriptors: int
+    threads: int
+
+
+def held(pid: int) -> Held | None:
+    """What `pid` holds now; None when it is gone."""
+    try:
+        descriptors = len(os.listdir(f"/proc/{pid}/fd"))
+        threads = len(os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return None
+    rss_mb = resident_mb(pid)
+    # A process that ended meanwhile, or is not collected yet, has no memory any more.
+    return Held(rss_mb, descriptors, threads) if rss_mb else None
+
+
 def children(pid: int) -> list[tuple[int, str]]:
     """Direct children of `pid` with their command lines."""
     found = []
@@ -47,11 +74,23 @@ def children(pid: int) -> list[tuple[int, str]]:
     return found
 
 
-def scrape(url: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+def request(method: str, url: str, body: Mapping[str, object] | None = None, timeout_s: float = 10.0) -> int:
+    """The status of an HTTP request with a JSON body; blocks. Raises OSError where nobody answers in time."""
+    data = None if body is None else json.dumps(body).encode()
+    asked = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
+    try:
+        with urllib.request.urlopen(asked, timeout=timeout_s) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as refusal:
+        with refusal:
+            return refusal.code
+
+
+def scrape(url: str) -> Samples:
     """The samples at a Prometheus exposition URL, by name and sorted labels."""
     with urllib.request.urlopen(url, timeout=10) as answer:
         text = answer.read().decode()
-    samples = {}
+    samples: Samples = {}
     for line in text.splitlines():
         match = _SAMPLE.match(line)
         if match is not None:

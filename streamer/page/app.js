@@ -84,9 +84,20 @@ function drawSums() {
   while (shedAt.length && shedAt[0] < Date.now() - MINUTE_MS) shedAt.shift();
   set("sum-shed", String(shedAt.length));
   $("sum-shed").dataset.tone = shedAt.length ? "bad" : "";
+  drawLoad(live);
   const shown = all.filter((one) => (one.element.hidden = Boolean(filter) && !one.matches(filter)) === false);
   $("empty").hidden = all.length > 0;
   $("unmatched").hidden = all.length === 0 || shown.length > 0;
+}
+
+// In words that change seldom: it is read aloud when it does.
+function drawLoad(live) {
+  const eased = live.filter((one) => one.isDegraded).length;
+  const degraded = eased ? `${eased} of ${live.length} streams degraded` : "";
+  const words = shedAt.length ? `overloaded: segments are shed${degraded && `, ${degraded}`}` : degraded;
+  set("load", words);
+  $("load").hidden = !words;
+  $("load").dataset.tone = shedAt.length ? "bad" : "";
 }
 
 async function poll() {

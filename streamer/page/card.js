@@ -10,6 +10,8 @@ const MODALITIES = ["video", "audio", "text"];
 
 const cardTemplate = document.getElementById("card");
 const labelTemplate = document.getElementById("label");
+// What is left out of a stream's work at a step of the degrade ladder.
+const STEPS = { frames: "every second picture", keyframes: "pictures between key frames", video: "all pictures" };
 const percent = (part) => `${Math.round(part * 100)} %`;
 
 // Writing what is there already would cost the browser a layout all the same.
@@ -47,6 +49,7 @@ export class Card {
     this.title.id = `stream-${name}`;
     find("article").setAttribute("aria-labelledby", this.title.id);
     [this.group, this.state, this.reason, this.labels] = [".group", ".state", ".reason", ".labels"].map(find);
+    this.less = find(".less");
     [this.none, this.badge, this.canvas, this.latency] = [".none", ".status", ".spark", ".latency"].map(find);
     this.labels.setAttribute("aria-label", `Labels of ${name}`);
     this.covers = MODALITIES.map((modality) => find(`.cover[data-modality="${modality}"]`));
@@ -79,6 +82,16 @@ export class Card {
     return this.order.some((row) => row.name.toLowerCase().includes(text));
   }
 
+  // What is left out of its work for want of computing power: as the service says, or as its last segment shows.
+  get leftOut() {
+    const steps = this.status.level ? (this.status.degraded ?? []) : (this.segment?.degraded ?? []);
+    return steps.map((step) => STEPS[step] ?? step.replaceAll("_", " "));
+  }
+
+  get isDegraded() {
+    return this.status.level > 0 || this.leftOut.length > 0;
+  }
+
   see(seen) {
     this.seen = seen;
     if (seen && this.stale) this.draw();
@@ -104,6 +117,9 @@ export class Card {
     this.drawAge();
     this.reason.hidden = !reason;
     set(this.reason, reason ?? "");
+    const level = this.status.level ? `Degraded to level ${this.status.level}` : "Degraded";
+    this.less.hidden = !this.isDegraded;
+    set(this.less, this.isDegraded ? `${level}, left out: ${this.leftOut.join(", ") || "part of the work"}` : "");
     const waiting = { live: "Nothing seen or heard yet.", connecting: "Connecting to the camera.", stalled: "Nothing arrives." };
     set(this.none, waiting[state] ?? "No picture, no sound.");
   }
@@ -185,6 +201,7 @@ export class Card {
     this.fact("frames a second", fps === undefined ? "–" : fps.toFixed(1));
     this.fact("lag on arrival", ms(lag));
     this.fact("stages", `${ms(stages.ingest)} ingest, ${ms(stages.queue)} queue, ${ms(stages.compute)} compute, ${ms(stages.publish)} publish`);
+    this.fact("left out", this.leftOut.join(", ") || "nothing");
     this.fact("not used", lost.join(", ") || "nothing");
     this.fact("reconnects", String(reconnects ?? 0));
   }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from streamer.decode import DecodeOptions, VideoDecoder
-from streamer.media import Progress, SourceEvent, SourceStats
+from streamer.media import Effort, Progress, SourceEvent, SourceStats
 from streamer.sources.faults import SourceFault
 from streamer.sources.inputs import Packet, Tracks
 from streamer.sources.sound import AudioDecoder
@@ -13,6 +13,9 @@ from streamer.sources.sound import AudioDecoder
 _PROGRESS_NS = 50_000_000
 # So many packets refused in a row mean that a decoder is stuck or the track is none.
 _BARREN = 150
+# Sound that is this far behind the picture is not there.
+_SILENT_NS = 2_000_000_000
+_LEAVES_OUT: dict[Effort, int] = {"all": 0, "keyframes": 1, "none": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +92,22 @@ class Assembly:
         if all(other.refused >= _BARREN for other in (self._video, self._audio) if other is not None):
             raise SourceFault("nothing in it can be decoded; it is damaged or encrypted", permanent=True)
 
-    def skip_to_key(self) -> None:
-        """Too far behind: pictures are left out up to the next key frame."""
-        if self._video is not None:
-            self._video.skip_to_key()
+    def ease(self, effort: Effort, allowed: Effort = "all") -> None:
+        """From the next packet on, decode as many pictures as `effort` says, and no more than are `allowed`; where
+        there is no sound, `effort` means key frames at the least."""
+        if self._video is None:
+            return
+        wanted = "keyframes" if effort == "none" and self._is_silent else effort
+        if _LEAVES_OUT[allowed] > _LEAVES_OUT[wanted]:
+            self._video.ease(allowed, "overload")
+        else:
+            self._video.ease(wanted, "eased")
+
+    @property
+    def _is_silent(self) -> bool:
+        heard_ns = None if self._audio is None else self._audio.reach_ns
+        seen_ns = None if self._video is None else self._video.reach_ns
+        return heard_ns is None or (seen_ns is not None and heard_ns < seen_ns - _SILENT_NS)
 
     def flush(self, arrived_ns: int) -> list[SourceEvent]:
         """The media ended: what the decoders still hold."""

@@ -14,10 +14,11 @@ from typing import Protocol
 from av.error import FFmpegError
 
 from streamer.clock import Clock
-from streamer.media import EpochStart, SourceEvent, SourceStats
+from streamer.media import Effort, EpochStart, SourceEvent, SourceStats
 from streamer.sources.assembly import Assembly, Target
 from streamer.sources.faults import Fault, SourceFault, explain
 from streamer.sources.inputs import Input, Opener, Stamper
+from streamer.sources.pace import Pace
 from streamer.sources.timeline import Epoch, Placed, Timeline
 
 log = logging.getLogger(__name__)
@@ -29,19 +30,18 @@ _MS = 1_000_000
 _S = 1_000_000_000
 # A camera whose clock is off by more than this has none.
 _SANE_WALL_NS = 86_400 * _S
-# A read that took longer than this had to wait: the packet came just now and was not lying in a buffer.
-_WAITED_NS = 500_000
-# Decoding that lags so far behind while packets lie waiting gives up pictures to the next key frame.
-_OVERLOAD_NS = 700 * _MS
-_OVERLOAD_PACKETS = 20
 
 
 class Owner(Protocol):
-    """Who a reader reports to; every call comes on the reader's thread. False: the reader is not wanted any more."""
+    """Who a reader reports to; every call comes on the reader's thread. False: the reader is not wanted any more.
+    effort: how many pictures are to be decoded, asked at every packet."""
 
-    def deliver(self, reader: Reader, events: list[SourceEvent]) -> bool: ...
+    @property
+    def effort(self) -> Effort: ...
 
-    def over(self, reader: Reader, fault: Fault | None) -> None: ...
+    def deliver(self, reader: object, events: list[SourceEvent]) -> bool: ...
+
+    def over(self, reader: object, fault: Fault | None) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Reader:
         self._owner = owner
         self._ended = ended
         self._stop = threading.Event()
-        self._backlog = 0
+        self._pace = Pace()
         self._is_over = False
         self.is_busy = False
         """Whether it is at work on media that came; only while it is not can the camera be silent."""
@@ -119,8 +119,8 @@ class Reader:
             now_ns = clock.now_ns()
             stats.packets[packet.stream.type] += 1
             stats.bytes += packet.size
-            fresh = now_ns - asked_ns > _WAITED_NS
-            stamp = stamper.stamp(packet, now_ns, fresh=fresh, reports=timeline.asks_reports)
+            self._pace.read(asked_ns, now_ns)
+            stamp = stamper.stamp(packet, now_ns, fresh=self._pace.is_fresh, reports=timeline.asks_reports)
             events = self._events(timeline.feed(stamp), assembly, now_ns)
             if assembly.interval_ns:
                 stats.fps = _S / assembly.interval_ns
@@ -134,26 +134,19 @@ class Reader:
 
     def _events(self, placed: list[Placed], assembly: Assembly, now_ns: int) -> list[SourceEvent]:
         events: list[SourceEvent] = []
-        stats = self._settings.stats
+        stats, pace = self._settings.stats, self._pace
+        assembly.ease(self._owner.effort, pace.allows)
         for item in placed:
             if item.epoch is not None:
                 events.append(self._begin(item.epoch))
                 assembly.restart(item.epoch.media_ns)
+                pace.restart()
             if item.preroll:
                 stats.drop("preroll")
-            lag_ns = now_ns - item.media_ns
-            stats.lag_ms += (lag_ns / _MS - stats.lag_ms) / 16
-            if len(placed) == 1 and self._is_overloaded(item, lag_ns):
-                assembly.skip_to_key()
+            pace.place(item.media_ns)
+            stats.lag_ms += ((now_ns - item.media_ns) / _MS - stats.lag_ms) / 16
             events += assembly.feed(item.stamp.payload, item.media_ns, item.order_ns, item.stamp.arrived_ns)
         return events
-
-    def _is_overloaded(self, item: Placed, lag_ns: int) -> bool:
-        self._backlog = 0 if item.stamp.fresh or lag_ns < _OVERLOAD_NS else self._backlog + 1
-        if self._backlog < _OVERLOAD_PACKETS:
-            return False
-        self._backlog = 0
-        return True
 
     def _begin(self, epoch: Epoch) -> EpochStart:
         clock = self._settings.clock

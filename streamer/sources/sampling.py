@@ -71,22 +71,23 @@ class KeyPrediction:
     def __init__(self) -> None:
         self.next_ns: int | None = None
         self._last_ns: int | None = None
-        self._distance_ns = 0
+        self.distance_ns = 0
+        """Between the last two, 0 while unknown."""
 
     def add(self, key_ns: int) -> None:
         """The next key frame of the track."""
         if key_ns == self._last_ns:
             return
         distance_ns = 0 if self._last_ns is None else key_ns - self._last_ns
-        is_even = distance_ns > 0 and abs(distance_ns - self._distance_ns) * 8 < distance_ns
+        is_even = distance_ns > 0 and abs(distance_ns - self.distance_ns) * 8 < distance_ns
         self.next_ns = key_ns + distance_ns if is_even else None
-        self._last_ns, self._distance_ns = key_ns, distance_ns
+        self._last_ns, self.distance_ns = key_ns, distance_ns
 
     def in_step_with(self, grid: Grid) -> int | None:
         """The next key frame, where key frames come whole periods of `grid` apart."""
-        apart_ns = (self._distance_ns + grid.period_ns // 2) % grid.period_ns - grid.period_ns // 2
-        return self.next_ns if self._distance_ns and abs(apart_ns) <= grid.reach_ns // 4 else None
+        apart_ns = (self.distance_ns + grid.period_ns // 2) % grid.period_ns - grid.period_ns // 2
+        return self.next_ns if self.distance_ns and abs(apart_ns) <= grid.reach_ns // 4 else None
 
     def are_rare(self, grid: Grid) -> bool:
         """Whether key frames come less often than samples; where every picture is one, none is worth waiting for."""
-        return not 0 < self._distance_ns < grid.period_ns // 2
+        return not 0 < self.distance_ns < grid.period_ns // 2

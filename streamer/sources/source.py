@@ -7,20 +7,21 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from streamer.channel import Channel
 from streamer.clock import Clock
 from streamer.config import StreamConfig, check_stream
 from streamer.decode import DecodeOptions
 from streamer.errors import UserError
-from streamer.media import EpochStart, SourceEvent, SourceStats, StateChange
+from streamer.media import Effort, EpochStart, SourceEvent, SourceStats, StateChange
 from streamer.sources.assembly import Target
 from streamer.sources.device import DeviceOpener
 from streamer.sources.faults import Fault
 from streamer.sources.files import parse_file
 from streamer.sources.inputs import Opener
 from streamer.sources.machine import Action, Machine, Policy
-from streamer.sources.reader import Reader, ReaderSettings
+from streamer.sources.reader import Owner, Reader, ReaderSettings
 from streamer.sources.replay import FileOpener
 from streamer.sources.rtsp import RtspOpener
 
@@ -47,8 +48,27 @@ def droppable(event: SourceEvent) -> bool:
     return not isinstance(event, StateChange | EpochStart)
 
 
-def open_source(name: str, config: StreamConfig, settings: SourceSettings, clock: Clock) -> LiveSource:
-    """The source of one stream; nothing is connected before it runs.
+class AnyReader(Protocol):
+    """A reader, wherever it runs: `Reader` on a thread here, or one in a process of the pool."""
+
+    @property
+    def is_alive(self) -> bool: ...
+
+    @property
+    def is_busy(self) -> bool: ...
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+MakeReader = Callable[[ReaderSettings, Owner, Callable[[], None]], AnyReader]
+
+
+def open_source(
+    name: str, config: StreamConfig, settings: SourceSettings, clock: Clock, make_reader: MakeReader = Reader
+) -> LiveSource:
+    """The source of one stream; nothing is connected before it runs. `make_reader` says where its media are read.
 
     Raises:
         UserError: the stream's entry names no usable source.
@@ -61,7 +81,7 @@ def open_source(name: str, config: StreamConfig, settings: SourceSettings, clock
         config.frames_per_second or settings.frames_per_second,
         settings.decode,
     )
-    return LiveSource(name, _opener(name, config), target, clock, settings.policy)
+    return LiveSource(name, _opener(name, config), target, clock, settings.policy, make_reader=make_reader)
 
 
 def _opener(name: str, config: StreamConfig) -> Opener:
@@ -94,20 +114,38 @@ class LiveSource:
         clock: Clock,
         policy: Policy,
         chance: Callable[[], float] = random.random,
+        make_reader: MakeReader = Reader,
     ) -> None:
         self.stats = SourceStats()
         self._settings = ReaderSettings(name, opener, target, clock, self.stats)
         self._clock = clock
         self._policy = policy
         self._chance = chance
+        self._make_reader = make_reader
         self._lock = threading.Lock()
         self._machine = Machine(policy, clock.now_ns(), chance)
         self._channel: Channel[SourceEvent] | None = None
-        self._reader: Reader | None = None
-        self._abandoned: list[Reader] = []
+        self._reader: AnyReader | None = None
+        self._abandoned: list[AnyReader] = []
         self._epochs = 0
+        self._effort: Effort = "all"
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
+
+    @property
+    def effort(self) -> Effort:
+        """How many pictures are decoded now."""
+        return self._effort
+
+    def ease(self, effort: Effort) -> None:
+        """Decode as many pictures as `effort` says, from the next packet on and across reconnects, until told
+        otherwise. Any thread.
+
+        `keyframes`: key frames alone. `none`: no picture; where no sound comes, key frames. Back at `all` pictures come
+        again from the next key frame on. States, epochs and how far the track is said to be read stay as they are; the
+        pictures left out are counted as `eased`.
+        """
+        self._effort = effort
 
     async def run(self, channel: Channel[SourceEvent]) -> None:
         """Deliver events into `channel` until the media end (files) or the task is cancelled."""
@@ -165,7 +203,7 @@ class LiveSource:
         if len(self._abandoned) >= _ABANDONED:
             self._tell(self._machine.lost(now_ns, "earlier attempts to connect still hang"))
             return
-        self._reader = Reader(self._settings, self, self._wake_loop)
+        self._reader = self._make_reader(self._settings, self, self._wake_loop)
         self._reader.start()
 
     def _abandon(self) -> None:
@@ -187,7 +225,7 @@ class LiveSource:
 
     # -- from the reader's thread --------------------------------------------------------------------------------
 
-    def deliver(self, reader: Reader, events: list[SourceEvent]) -> bool:
+    def deliver(self, reader: object, events: list[SourceEvent]) -> bool:
         """A packet arrived and brought `events`; False: this reader was given up."""
         with self._lock:
             if reader is not self._reader:
@@ -210,7 +248,7 @@ class LiveSource:
         self._epochs += 1
         return start
 
-    def over(self, reader: Reader, fault: Fault | None) -> None:
+    def over(self, reader: object, fault: Fault | None) -> None:
         """The reader ended: by `fault`, or with its media."""
         with self._lock:
             if reader is not self._reader:

@@ -172,6 +172,23 @@ async def test_shed_and_stalled_are_told_in_words(page: Page) -> None:
     await page.tab.until(f"{stalled} && {card('.reason')}.textContent === 'no frame for 2.1 s'")
 
 
+async def test_less_work_is_told_in_words(page: Page) -> None:
+    """A degraded stream says what is left out, on its card and in its details; the bar says how many are."""
+    assert await page.tab.evaluate(f"{card('.less')}.hidden && document.getElementById('load').hidden")
+    page.control.levels["yard"] = (2, ["frames", "keyframes"])
+    await page.hub.send(segment(status="degraded", degraded=["frames"]))
+    await page.tab.until(f"{card('.less')}.textContent === 'Degraded, left out: every second picture'")
+    words = "Degraded to level 2, left out: every second picture, pictures between key frames"
+    await page.tab.until(f"{card('.less', 'yard')}.textContent === '{words}'")
+    await page.tab.until("document.getElementById('load').textContent === '2 of 2 streams degraded'")
+    await page.tab.evaluate(f"void ({card('details')}.open = true)")
+    await page.tab.until(f"{card('details')}.innerText.includes('left out\\nevery second picture')")
+    await page.hub.send(segment(seq=1, status="shed", reason="overload", labels=[]))
+    await page.tab.until("document.getElementById('load').textContent.startsWith('overloaded: segments are shed')")
+    await page.hub.send(segment(seq=2))
+    await page.tab.until(f"{card('.less')}.hidden")
+
+
 async def test_events_open_and_close_in_one_line(page: Page) -> None:
     """An interval is one entry from its opening to its close; a gap is told."""
     event: dict[str, Any] = {"stream": "door", "cursor": "1-0@5f3a", "id": "e1", "label": "Dog", "score": 0.9}

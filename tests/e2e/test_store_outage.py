@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest_asyncio
 
-from streamer.hub_process import HubProcess
-from streamer.hub_settings import HubSettings
+from streamer.hub.process import HubProcess
+from streamer.hub.settings import HubSettings
 from streamer.messages import StreamMessage
 from streamer.publish import Publisher
 from streamer.store import Store

@@ -1,0 +1,129 @@
+"""How much is left out of each stream's work when not all of it can be done in time. Pure: time is an argument.
+
+A ladder of steps, climbed within tenths of a second when windows could not all be answered in time, a part of the
+streams at once and the least weighty first; and descended a few streams at a time after calm has lasted. A descent
+that turns out to have been too early makes the next one wait twice as long, so that the ladder never swings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+STEPS = ("frames", "keyframes", "video")
+"""What is left out at level 1, 2 and 3, each on top of the ones before: every second picture isn't encoded; pictures
+between key frames aren't decoded; no picture is decoded (a camera without sound keeps one picture a window)."""
+
+# Descents after the first, in the time that calm had to last for it.
+_STRIDES = 4
+_MS = 1_000_000
+_S = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class LadderPolicy:
+    """`climb_every_ns`: between two climbs, so that the one before can show what it did. `climb_part`: how large a part
+    of the streams a climb takes. `hold_ns`, `longest_hold_ns`: how long calm must last before a descent, at first and
+    at most. `relapse_ns`: a climb within this of a descent means that it was too early. `spare`: the part of the
+    engine's time that must be idle for a descent."""
+
+    climb_every_ns: int = 100 * _MS
+    climb_part: float = 0.25
+    hold_ns: int = 4 * _S
+    longest_hold_ns: int = 64 * _S
+    relapse_ns: int = 8 * _S
+    descend_part: float = 0.125
+    spare: float = 0.15
+
+
+@dataclass(slots=True)
+class _Rung:
+    weight: float
+    level: int = 0
+    changed_ns: int = 0
+
+
+@dataclass(slots=True)
+class Ladder:
+    """The level of every stream: 0 (nothing is left out) to `len(STEPS)`."""
+
+    policy: LadderPolicy = field(default_factory=LadderPolicy)
+    climbs: int = 0
+    descents: int = 0
+    _rungs: dict[str, _Rung] = field(default_factory=dict)
+    _climbed_ns: int = -(1 << 62)
+    _descended_ns: int = -(1 << 62)
+    _calm_from_ns: int = -(1 << 62)
+    _hold_ns: int = 0
+
+    def put(self, stream: str, weight: float) -> None:
+        """Take `stream` in, or give it another weight; a new one starts where the others mostly are."""
+        rung = self._rungs.get(stream)
+        if rung is not None:
+            rung.weight = weight
+            return
+        levels = sorted(rung.level for rung in self._rungs.values())
+        self._rungs[stream] = _Rung(weight, levels[len(levels) // 2] if levels else 0)
+
+    def remove(self, stream: str) -> None:
+        """Forget `stream`."""
+        self._rungs.pop(stream, None)
+
+    def level(self, stream: str) -> int:
+        """How far up `stream` is; 0 for one that is not known."""
+        rung = self._rungs.get(stream)
+        return 0 if rung is None else rung.level
+
+    def weight(self, stream: str) -> float:
+        """The weight of `stream`; 1 for one that is not known."""
+        rung = self._rungs.get(stream)
+        return 1.0 if rung is None else rung.weight
+
+    @property
+    def levels(self) -> dict[str, int]:
+        """The level of every stream."""
+        return {name: rung.level for name, rung in self._rungs.items()}
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether there is nothing left to leave out."""
+        return all(rung.level == len(STEPS) for rung in self._rungs.values())
+
+    def strain(self, now_ns: int) -> bool:
+        """Not all can be answered in time as it is: climb, unless a climb has only just begun to tell. Says whether it
+        did."""
+        self._calm_from_ns = now_ns
+        if now_ns - self._climbed_ns < self.policy.climb_every_ns:
+            return False
+        free = [rung for rung in self._rungs.values() if rung.level < len(STEPS)]
+        if not free:
+            return False
+        if now_ns - self._descended_ns < self.policy.relapse_ns:
+            self._hold_ns = min(2 * max(self._hold_ns, self.policy.hold_ns), self.policy.longest_hold_ns)
+        # The lowest first, so that nobody loses a second thing before everybody has lost a first; among those the
+        # least weighty; among those the ones left alone the longest.
+        free.sort(key=lambda rung: (rung.level, rung.weight, rung.changed_ns))
+        for rung in free[: max(1, round(self.policy.climb_part * len(self._rungs)))]:
+            rung.level += 1
+            rung.changed_ns = now_ns
+        self._climbed_ns = now_ns
+        self.climbs += 1
+        return True
+
+    def tick(self, now_ns: int, busy: float) -> bool:
+        """Time has passed, `busy` (0 to 1) of it at work: descend if calm has lasted. Says whether it did."""
+        if 1.0 - busy < self.policy.spare:
+            self._calm_from_ns = now_ns
+        calm_ns = now_ns - self._calm_from_ns
+        if calm_ns >= self.policy.longest_hold_ns:
+            self._hold_ns = 0
+        hold_ns = max(self._hold_ns, self.policy.hold_ns)
+        raised = [rung for rung in self._rungs.values() if rung.level]
+        if not raised or calm_ns < hold_ns or now_ns - self._descended_ns < hold_ns // _STRIDES:
+            return False
+        raised.sort(key=lambda rung: (-rung.level, -rung.weight, rung.changed_ns))
+        for rung in raised[: max(1, round(self.policy.descend_part * len(self._rungs)))]:
+            rung.level -= 1
+            rung.changed_ns = now_ns
+        self._descended_ns = now_ns
+        self.descents += 1
+        return True

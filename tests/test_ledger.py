@@ -1,0 +1,88 @@
+"""One segment a window, in order, and what must be said between them at its place."""
+
+from __future__ import annotations
+
+import asyncio
+
+from streamer.answer import Answer, shed
+from streamer.ledger import Ledger
+from streamer.messages import Event, Segment, StreamMessage
+from tests.builders import MS, S, scores, window
+from tests.publishing import Recorder, publishing
+
+
+def answered(seq: int, value: float = 0.9, degraded: tuple[str, ...] = ()) -> Answer:
+    cut = window(seq=seq)
+    status = "degraded" if degraded else "ok"
+    return Answer(cut, status, None, scores(value), cut.closed_ns, cut.closed_ns + 10 * MS, degraded)
+
+
+async def test_answers_go_out_in_order_whatever_order_they_come_in() -> None:
+    """Three windows answered backwards are published forwards, each with its deadline, and watched once."""
+    recorder = Recorder()
+    ledger = Ledger("door", publishing(recorder))
+    answers = [answered(seq) for seq in range(3)]
+    for answer in answers:
+        ledger.expect(answer.window)
+    for answer in reversed(answers):
+        ledger.answer(answer)
+    assert [segment.seq for segment in recorder.segments] == [0, 1, 2]
+    assert [deadline for deadline in recorder.deadlines if deadline] == [a.window.deadline_ns for a in answers]
+    assert len(recorder.answers) == 3 and ledger.last_segment is recorder.segments[-1]
+
+
+async def test_a_second_answer_and_an_unknown_one_are_nothing() -> None:
+    """A window that has its answer gets no other, and one that was never expected gets none."""
+    recorder = Recorder()
+    ledger = Ledger("door", publishing(recorder))
+    answer = answered(0)
+    ledger.expect(answer.window)
+    ledger.answer(answer)
+    ledger.answer(shed(answer.window, "overload", S))
+    ledger.answer(answered(7))
+    assert [(segment.seq, segment.status) for segment in recorder.segments] == [(0, "ok")]
+
+
+async def test_what_is_said_waits_for_the_windows_before_it() -> None:
+    """A state told after two windows is published after both, and an open event closes before it."""
+    recorder = Recorder()
+    ledger = Ledger("door", publishing(recorder))
+    first, second = answered(0), answered(1)
+    ledger.expect(first.window)
+    ledger.expect(second.window)
+    ledger.end_epoch()
+    ledger.say(StreamMessage(stream="door", state="reconnecting"))
+    assert recorder.messages == []
+    ledger.answer(second)
+    assert recorder.messages == []
+    ledger.answer(first)
+    kinds = [type(message) for message in recorder.messages if not isinstance(message, Event)]
+    assert kinds == [Segment, Segment, StreamMessage]
+    events = [message.state for message in recorder.messages if isinstance(message, Event)]
+    assert not events or events[-1] == "close"
+
+
+async def test_settling_waits_for_answers_and_sheds_what_never_comes() -> None:
+    """Settling returns as soon as everything is answered; after its time the rest is shed as draining."""
+    recorder = Recorder()
+    ledger = Ledger("door", publishing(recorder))
+    await ledger.settle(5)
+    first, second = answered(0), answered(1)
+    ledger.expect(first.window)
+    settling = asyncio.create_task(ledger.settle(20))
+    await asyncio.sleep(0)
+    ledger.answer(first)
+    await asyncio.wait_for(settling, 5)
+    ledger.expect(second.window)
+    await ledger.settle(0.01)
+    assert [(segment.status, segment.reason) for segment in recorder.segments] == [("ok", None), ("shed", "draining")]
+
+
+async def test_what_was_left_out_is_in_the_segment() -> None:
+    """A window computed with less work is published as degraded, naming what was left out."""
+    recorder = Recorder()
+    ledger = Ledger("door", publishing(recorder))
+    answer = answered(0, degraded=("frames",))
+    ledger.expect(answer.window)
+    ledger.answer(answer)
+    assert (recorder.segments[0].status, recorder.segments[0].degraded) == ("degraded", ["frames"])
