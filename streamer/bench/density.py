@@ -21,7 +21,7 @@ import click
 from streamer.bench import parts
 from streamer.bench.clip import density_clip
 from streamer.bench.conditions import conditions
-from streamer.bench.processes import cpu_seconds, resident_mb, scrape
+from streamer.bench.processes import children, cpu_seconds, resident_mb, scrape
 from streamer.bench.running import running_service
 from streamer.cursor import EntryId
 from streamer.demo.camera import LocalCamera
@@ -58,7 +58,7 @@ class Run:
 
     @property
     def cores_a_stream(self) -> float:
-        """Cores that the service (pipeline, hub, store) used for each stream."""
+        """Cores that the service (pipeline, readers, hub, store) used for each stream."""
         return sum(self.cores.values()) / self.streams
 
 
@@ -131,19 +131,28 @@ async def _one(clip: Path, count: int, seconds: float, bound_ns: int) -> Run:
         stack.push_async_callback(store.close)
         service = await stack.enter_async_context(running_service(_config(urls, bound_ns), embedded.url))
         await _settled(store, count)
-        watched = {"service": service.pid, "hub": service.hub or 0, "store": embedded.pid or 0}
-        before, stages = {name: cpu_seconds(p) for name, p in watched.items()}, _stages(service.page)
+        watched = {
+            "service": [service.pid],
+            "readers": [child for child, command in children(service.pid) if "sources.worker" in command],
+            "hub": [service.hub or 0],
+            "store": [embedded.pid or 0],
+        }
+        before, stages = _spent(watched), _stages(service.page)
         place = (await store.feed_bounds()).last
         started = time.monotonic()
         await asyncio.sleep(seconds)
         elapsed = time.monotonic() - started
-        entry.cores = {name: (cpu_seconds(p) - before[name]) / elapsed for name, p in watched.items()}
+        entry.cores = {name: (spent - before[name]) / elapsed for name, spent in _spent(watched).items()}
         entry.stages = {
             name: (value - stages.get(name, 0.0)) / elapsed for name, value in _stages(service.page).items()
         }
-        entry.rss_mb = round(resident_mb(service.pid), 1)
+        entry.rss_mb = round(sum(resident_mb(pid) for pids in watched.values() for pid in pids), 1)
         await _count(store, place, entry)
     return entry
+
+
+def _spent(watched: dict[str, list[int]]) -> dict[str, float]:
+    return {name: sum(map(cpu_seconds, pids)) for name, pids in watched.items()}
 
 
 async def _cameras(stack: AsyncExitStack, clip: Path, count: int) -> list[str]:
