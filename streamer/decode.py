@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from streamer.media import Effort, Frame, SourceStats
 from streamer.sources.continuity import Continuity
 from streamer.sources.sampling import Grid, Interval, KeyPrediction
-from streamer.sources.units import Joiner, has_picture
+from streamer.sources.units import Joiner, has_picture, units_of
 
 _NS = 1_000_000_000
 _NS_BASE = Fraction(1, _NS)
@@ -89,8 +89,9 @@ class VideoDecoder:
         self._pending_bytes = 0
         self._interval = Interval()
         self._gops = KeyPrediction()
-        self._joiner = Joiner()
-        self._continuity = Continuity(self._context.name, self._context.extradata)
+        self._units = units_of(self._context)
+        self._joiner = Joiner(self._units)
+        self._continuity = Continuity(self._units, self._context.extradata)
         self._damaged = False  # what is decoded refers to something that got lost
         self._effort: Effort = "all"
         self._started = False
@@ -122,8 +123,7 @@ class VideoDecoder:
         self._interval.restart()
         self._continuity.restart()
         self._order_ns = None
-        held = self._joiner.flush()
-        if held is not None:
+        for held in self._joiner.flush():
             self._pending.append(_Pending(held, floor_ns - 1, held.is_keyframe))
             self._pending_bytes += held.size
         for item in self._pending:
@@ -163,8 +163,10 @@ class VideoDecoder:
         self._interval.add(media_ns)
         self._order_ns = order_ns
         packet.pts, packet.dts, packet.time_base = media_ns, None, _NS_BASE
-        whole = self._joiner.feed(packet)
-        return [] if whole is None else self._take(whole, arrived_ns)
+        frames: list[Frame] = []
+        for whole in self._joiner.feed(packet):
+            frames += self._take(whole, arrived_ns)
+        return frames
 
     def _take(self, packet: av.Packet[av.VideoStream], arrived_ns: int) -> list[Frame]:
         media_ns, is_key = packet.pts, packet.is_keyframe
@@ -237,8 +239,9 @@ class VideoDecoder:
 
     def flush(self, arrived_ns: int) -> list[Frame]:
         """The media ended: the samples that the decoder still holds."""
-        last = self._joiner.flush()
-        frames = [] if last is None else self._take(last, arrived_ns)
+        frames: list[Frame] = []
+        for last in self._joiner.flush():
+            frames += self._take(last, arrived_ns)
         due_ns = self._grid.due_ns
         if due_ns is not None and all(item.media_ns < due_ns - self._slack_ns for item in self._pending):
             self._pending.clear()
@@ -316,7 +319,7 @@ class VideoDecoder:
             try:
                 pictures = self._context.decode(item.packet)
             except av.FFmpegError:
-                if has_picture(item.packet, self._context.name):
+                if has_picture(item.packet, self._units):
                     self.refused += 1
                     self._stats.drop("corrupt")
                     self._wait_for_repair()

@@ -2,7 +2,8 @@
 
 A ladder of steps, climbed within tenths of a second when windows could not all be answered in time, a part of the
 streams at once and the least weighty first; and descended a few streams at a time after calm has lasted. A descent
-that turns out to have been too early makes the next one wait twice as long, so that the ladder never swings.
+that turns out to have been too early makes the next one wait twice as long (until the load falls), so that the ladder
+does not swing.
 """
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ between key frames aren't decoded; no picture is decoded (a camera without sound
 
 # Descents after the first, in the time that calm had to last for it.
 _STRIDES = 4
+# How much of a newly measured part of busy time counts: ticks come twice a second, and work comes in beats of a second.
+_NEW = 0.25
+# The part of the engine's time that must be less busy than when a descent failed, for the load to have fallen.
+_FALLEN = 0.1
 _MS = 1_000_000
 _S = 1_000_000_000
 
@@ -54,6 +59,10 @@ class Ladder:
     _descended_ns: int = -(1 << 62)
     _calm_from_ns: int = -(1 << 62)
     _hold_ns: int = 0
+    _busy: float = 0.0
+    # How busy the engine was when a descent began that turned out to be too early.
+    _busy_at_descent: float = 0.0
+    _failed_at: float = 0.0
 
     def put(self, stream: str, weight: float) -> None:
         """Take `stream` in, or give it another weight; a new one starts where the others mostly are."""
@@ -88,17 +97,23 @@ class Ladder:
         """Whether there is nothing left to leave out."""
         return all(rung.level == len(STEPS) for rung in self._rungs.values())
 
+    @property
+    def moves(self) -> int:
+        """How many times it was climbed or descended."""
+        return self.climbs + self.descents
+
     def strain(self, now_ns: int) -> bool:
         """Not all can be answered in time as it is: climb, unless a climb has only just begun to tell. Says whether it
         did."""
-        self._calm_from_ns = now_ns
+        self.disturb(now_ns)
         if now_ns - self._climbed_ns < self.policy.climb_every_ns:
             return False
         free = [rung for rung in self._rungs.values() if rung.level < len(STEPS)]
         if not free:
             return False
-        if now_ns - self._descended_ns < self.policy.relapse_ns:
+        if now_ns - self._descended_ns < self.policy.relapse_ns and self._climbed_ns <= self._descended_ns:
             self._hold_ns = min(2 * max(self._hold_ns, self.policy.hold_ns), self.policy.longest_hold_ns)
+            self._failed_at = self._busy_at_descent
         # The lowest first, so that nobody loses a second thing before everybody has lost a first; among those the
         # least weighty; among those the ones left alone the longest.
         free.sort(key=lambda rung: (rung.level, rung.weight, rung.changed_ns))
@@ -109,21 +124,32 @@ class Ladder:
         self.climbs += 1
         return True
 
+    def disturb(self, now_ns: int) -> None:
+        """Something was not as it should be (a window was shed, say): no calm until now."""
+        self._calm_from_ns = now_ns
+
     def tick(self, now_ns: int, busy: float) -> bool:
-        """Time has passed, `busy` (0 to 1) of it at work: descend if calm has lasted. Says whether it did."""
-        if 1.0 - busy < self.policy.spare:
-            self._calm_from_ns = now_ns
-        calm_ns = now_ns - self._calm_from_ns
-        if calm_ns >= self.policy.longest_hold_ns:
-            self._hold_ns = 0
-        hold_ns = max(self._hold_ns, self.policy.hold_ns)
+        """Time has passed (half a second), `busy` (0 to 1) of it at work: descend if calm has lasted. Says whether it
+        did."""
+        self._busy += _NEW * (busy - self._busy)
+        if 1.0 - self._busy < self.policy.spare:
+            self.disturb(now_ns)
         raised = [rung for rung in self._rungs.values() if rung.level]
+        calm_ns, hold_ns = now_ns - self._calm_from_ns, self._hold(bool(raised), now_ns)
         if not raised or calm_ns < hold_ns or now_ns - self._descended_ns < hold_ns // _STRIDES:
             return False
         raised.sort(key=lambda rung: (-rung.level, -rung.weight, rung.changed_ns))
         for rung in raised[: max(1, round(self.policy.descend_part * len(self._rungs)))]:
             rung.level -= 1
             rung.changed_ns = now_ns
-        self._descended_ns = now_ns
+        self._descended_ns, self._busy_at_descent = now_ns, self._busy
         self.descents += 1
         return True
+
+    def _hold(self, is_raised: bool, now_ns: int) -> int:
+        """How long calm must last now. Longer after descents that were too early, until the engine has clearly less to
+        do than then, or all has been well for long with nothing left out."""
+        well = not is_raised and now_ns - self._calm_from_ns >= self.policy.longest_hold_ns
+        if well or self._busy < self._failed_at - _FALLEN:
+            self._hold_ns, self._failed_at = 0, 0.0
+        return max(self._hold_ns, self.policy.hold_ns)

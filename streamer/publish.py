@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from streamer.acknowledged import Acknowledged, Outage, PublishConfig, PublisherStatistics, PublishHooks, Silent
 from streamer.backlog import Backlog, Unit, Waiting
-from streamer.clock import Clock, HostClock
+from streamer.clock import NS_PER_MS, Clock, HostClock
 from streamer.errors import StoreError
 from streamer.health import Health
 from streamer.messages import FeedMessage
@@ -36,6 +36,8 @@ _BATCH = 128
 _TURN = 8
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.25
 _TRIM_EVERY_S = 2.0
+# Looks at the store's clock at the start and after an outage, until one was quick.
+_LOOKS, _QUICK_NS = 3, 5 * NS_PER_MS
 
 
 class Publisher:
@@ -74,6 +76,7 @@ class Publisher:
         self._idle.set()
         self._tasks: list[asyncio.Task[None]] = []
         self._store_clock = StoreClock()
+        self._knows_clock = False
         self._times = PublishTimes()
         self._reserve = Reserve()
         self._health = Health(self._clock, store.shown)
@@ -201,15 +204,21 @@ class Publisher:
         """
         streams = list(itertools.islice(self._turns, _BATCH))
         await self._claim([stream for stream in streams if not self._backlogs[stream].owner])
-        if not self._store_clock.known:
+        if not self._knows_clock:
             await self._look_at_the_clock()
         await self._send([stream for stream in streams if stream in self._backlogs])
 
     async def _look_at_the_clock(self) -> None:
-        sent_ns = self._clock.now_ns()
-        with self._health.asking():
-            time_us = await self._store.time_us()
-        self._store_clock.observe(sent_ns, self._clock.now_ns(), time_us)
+        """Know how the store's clock stands. An answer that took long says little, as it may have lain in the store."""
+        for _ in range(_LOOKS):
+            sent_ns = self._clock.now_ns()
+            with self._health.asking():
+                time_us = await self._store.time_us()
+            acked_ns = self._clock.now_ns()
+            self._store_clock.observe(sent_ns, acked_ns, time_us)
+            if acked_ns - sent_ns < _QUICK_NS:
+                break
+        self._knows_clock = True
 
     async def _send(self, streams: list[str]) -> None:
         batch = self._batch(streams)
@@ -368,6 +377,7 @@ class Publisher:
     def _failed(self, error: StoreError) -> None:
         # What comes back may be another server with another clock.
         self._store_clock.forget()
+        self._knows_clock = False
         self._health.failed(error)
         self.statistics.outages = self._health.outages
 

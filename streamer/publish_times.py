@@ -93,11 +93,6 @@ class StoreClock:
                 return
         self._offset_ns, self._half_width_ns, self._at_ns = middle, half_width, acked_ns
 
-    @property
-    def known(self) -> bool:
-        """Whether it was seen since the start, or since it was forgotten."""
-        return self._offset_ns is not None
-
     def forget(self) -> None:
         """It may be another store from here on, or another clock."""
         self._offset_ns = None

@@ -15,21 +15,24 @@ from __future__ import annotations
 import heapq
 from bisect import insort
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from streamer.batch_times import BatchTimes
+from streamer.easing import Encoded, Offer
 from streamer.ladder import Ladder
-from streamer.media import Picture, Window, Work, WorkCosts
+from streamer.media import Window, Work, WorkCosts
 
-Key = tuple[str, str, int]
-
-_HIGH, _MIDDLE = 0.99, 0.5
-# With more pictures than this in a window, every second one can be left out and its course still be seen.
-_FEW_PICTURES = 2
+_HIGH = 0.99
 # By how many answers for its weight a stream may have had less than the others when it comes back.
 _CREDIT = 5.0
 # A batch that has taken this many times what it should have, and this long, hangs.
 _HANGS, _HANGS_NS = 5, 500_000_000
+# A batch of several windows takes no more of the latency bound than one in so many: what closes meanwhile waits for it.
+_BATCH_PART = 4
+# How many streams in their turn may find no room in a batch before it is taken for full.
+_MISSES = 16
+# After a want of memory, batches may grow again when this has passed without another.
+_GROW_NS = 60_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,34 +67,30 @@ class Batch:
         return [entry.offered for entry in self.entries]
 
 
-@dataclass(slots=True)
-class _Encoded:
-    """Which pictures and patches of a stream have been encoded, as far back as its windows reach."""
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """One stream: what waits of it in order, what of it was encoded, and what it has had for its weight."""
 
-    pictures: set[int] = field(default_factory=set)
-    patches: set[int] = field(default_factory=set)
+    name: str
+    level: int
+    had: float
+    encoded: Encoded = field(default_factory=Encoded)
+    waiting: list[_Item] = field(default_factory=list)
 
-    def missing(self, window: Window) -> Work:
-        return Work(
-            1,
-            sum(picture.index not in self.pictures for picture in window.pictures),
-            sum(patch.index not in self.patches for patch in window.patches),
-        )
 
-    def add(self, window: Window) -> None:
-        self.pictures.update(picture.index for picture in window.pictures)
-        self.patches.update(patch.index for patch in window.patches)
+@dataclass(slots=True, eq=False)
+class _Item:
+    """A window without an outcome. `cost_ns`: what is new in it by the model, if those of its stream before it are
+    computed first (save those that were `skipped`: it was too late for them when they were last looked at)."""
 
-    def copy(self) -> _Encoded:
-        return _Encoded(set(self.pictures), set(self.patches))
-
-    def forget_before(self, window: Window) -> None:
-        if window.pictures:
-            oldest = window.pictures[0].index
-            self.pictures = {index for index in self.pictures if index >= oldest}
-        if window.patches:
-            oldest = window.patches[0].index
-            self.patches = {index for index in self.patches if index >= oldest}
+    window: Window
+    lane: _Lane
+    order: int
+    cost_ns: int = 0
+    alone: bool = False
+    skipped: bool = False
+    chosen: bool = False
+    is_open: bool = True
 
 
 @dataclass(slots=True)
@@ -117,20 +116,21 @@ class Scheduler:
     def __init__(self, policy: SchedulePolicy, costs: WorkCosts, ladder: Ladder | None = None) -> None:
         self._policy = policy
         self._max_windows = policy.max_windows
+        self._grow_ns = 0
         self.times = BatchTimes(costs)
         self.ladder = ladder or Ladder()
         self.reserve_ns = 0
         self.statistics = ScheduleStatistics()
         # By deadline, then by arrival: what waits for compute.
-        self._waiting: list[tuple[int, int, Window]] = []
-        # What has no outcome yet, waiting or in a batch.
-        self._open: dict[Key, Window] = {}
-        self._alone: set[Key] = set()
-        self._encoded: dict[str, _Encoded] = {}
-        self._had: dict[str, float] = {}
+        self._waiting: list[tuple[int, int, _Item]] = []
+        self._lanes: dict[str, _Lane] = {}
         self._virtual = 0.0
         self._arrivals = 0
+        self._ladder_moves = 0
         self._running: Batch | None = None
+        self._computing: tuple[_Item, ...] = ()
+        # What has been in a batch and has no outcome yet.
+        self._taken: list[_Item] = []
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -138,7 +138,7 @@ class Scheduler:
     @property
     def unanswered(self) -> int:
         """Windows without an outcome: waiting, or in a batch."""
-        return len(self._open)
+        return len(self._waiting) + len(self._taken)
 
     @property
     def running(self) -> Batch | None:
@@ -148,11 +148,31 @@ class Scheduler:
     def submit(self, window: Window) -> None:
         """Accept a closed window: it will have exactly one outcome, from `completed`, `failed`, `expire` or
         `forget`."""
-        self._open[_key(window)] = window
-        insort(self._waiting, (window.deadline_ns, self._arrivals, window))
+        name = window.stream
+        lane = self._lanes.get(name)
+        if lane is None:
+            lane = self._lanes[name] = _Lane(name, self.ladder.level(name), self._virtual)
+        lane.had = max(lane.had, self._virtual - _CREDIT / self.ladder.weight(name))
+        self._wait(_Item(window, lane, self._arrivals))
+
+    def _wait(self, item: _Item) -> None:
+        item.order = self._arrivals
         self._arrivals += 1
-        had = self._had.get(window.stream, self._virtual)
-        self._had[window.stream] = max(had, self._virtual - _CREDIT / self.ladder.weight(window.stream))
+        insort(self._waiting, (item.window.deadline_ns, item.order, item))
+        insort(item.lane.waiting, item, key=lambda other: other.window.deadline_ns)
+        self._reckon(item.lane)
+
+    def _reckon(self, lane: _Lane) -> None:
+        """What its windows cost now, one after the other."""
+        encoded = lane.encoded if len(lane.waiting) == 1 else lane.encoded.copy()
+        for item in lane.waiting:
+            offer = encoded.offer(item.window, lane.level)
+            item.cost_ns = self._cost_ns(offer.work)
+            if not item.skipped and len(lane.waiting) > 1:
+                encoded.add(offer.window)
+
+    def _cost_ns(self, work: Work) -> int:
+        return self.times.costs.of(work) - self.times.costs.call_ns
 
     # -- what to compute -------------------------------------------------------------------------------------------
 
@@ -161,128 +181,146 @@ class Scheduler:
         assert self._running is None, "one batch at a time"
         if not self._waiting:
             return None
+        if self._max_windows < self._policy.max_windows and now_ns >= self._grow_ns:
+            self._max_windows, self._grow_ns = 2 * self._max_windows, now_ns + _GROW_NS
+        self._follow_ladder()
         fits = self._all_fit(now_ns)
         if not fits and self.ladder.strain(now_ns):
+            self._follow_ladder()
             fits = self._all_fit(now_ns)
-        entries = self._choose(now_ns, fair=not fits)
-        if not entries:
-            entries = self._probe(now_ns)
-        return self._start(entries, now_ns) if entries else None
+        items = self._choose(now_ns, fair=not fits) or self._probe(now_ns)
+        if not fits:
+            self._charge(items)
+        return self._start(items, now_ns) if items else None
+
+    def _charge(self, items: list[_Item]) -> None:
+        """Note down that their streams have had so much more. What is had while there is enough for all takes nothing
+        from anybody, and nobody has to wait for it afterwards."""
+        for item in items:
+            lane = item.lane
+            self._virtual = max(self._virtual, lane.had)
+            lane.had += 1.0 / self.ladder.weight(lane.name)
+
+    def _follow_ladder(self) -> None:
+        if self.ladder.moves == self._ladder_moves:
+            return
+        self._ladder_moves = self.ladder.moves
+        levels = self.ladder.levels
+        for lane in self._lanes.values():
+            level = levels.get(lane.name, 0)
+            if level != lane.level:
+                lane.level = level
+                self._reckon(lane)
 
     def _all_fit(self, now_ns: int) -> bool:
-        """Whether all that wait can be answered in time one after the other, by what batches usually take. Those that
-        are lost whatever is left out of them (after a hiccup of the machine, say) don't count."""
-        costs = self.times.costs
-        end_ns = now_ns + self.reserve_ns
-        stretch = self.times.stretch(costs.of(Work(1, 1, 1)), now_ns, _MIDDLE)
-        shared = (costs.call_ns + costs.window_ns) * stretch
-        lost_ns = end_ns + shared
-        seen: dict[str, _Encoded] = {}
-        for deadline_ns, _, window in self._waiting:
-            if deadline_ns < lost_ns:
-                continue
-            new = self._seen(seen, window).missing(self._eased(window)[0])
-            seen[window.stream].add(window)
-            end_ns += int(shared + (costs.picture_ns * new.pictures + costs.patch_ns * new.patches) * stretch)
-            if end_ns > deadline_ns:
-                return False
+        """Whether all that wait can be answered in time one after the other, by what batches take of late. Those that
+        are lost by themselves (after a hiccup of the machine, say) don't count."""
+        stretch, call_ns = self.times.lately, self.times.costs.call_ns
+        begin_ns = now_ns + self.reserve_ns + call_ns * stretch
+        end_ns, share_ns = begin_ns, call_ns * stretch / self._max_windows
+        for deadline_ns, _, item in self._waiting:
+            need_ns = item.cost_ns * stretch
+            if begin_ns + need_ns <= deadline_ns:
+                end_ns += need_ns + share_ns
+                if end_ns > deadline_ns:
+                    return False
         return True
 
-    def _seen(self, seen: dict[str, _Encoded], window: Window) -> _Encoded:
-        found = seen.get(window.stream)
-        if found is None:
-            found = seen[window.stream] = self._encoded.get(window.stream, _Encoded()).copy()
-        return found
-
-    def _choose(self, now_ns: int, *, fair: bool) -> list[Entry]:
+    def _choose(self, now_ns: int, *, fair: bool) -> list[_Item]:
         """Windows that make it together: the earliest deadlines, or those of the streams that have had least."""
-        chosen: list[Entry] = []
-        work, earliest_ns = Work(), 1 << 62
-        seen: dict[str, _Encoded] = {}
-        had = dict(self._had)
-        for window in list(self._in_turn(had) if fair else (window for _, _, window in self._waiting)):
-            if len(chosen) == self._max_windows or (chosen and _key(window) in self._alone):
+        chosen: list[_Item] = []
+        over_ns, call_ns = now_ns + self.reserve_ns, self.times.costs.call_ns
+        modelled_ns, earliest_ns, longest_ns, misses = call_ns, 1 << 62, 1 << 62, 0
+        for item in self._in_turn() if fair else [item for _, _, item in self._waiting]:
+            if chosen and item.alone:
                 break
-            offered, degraded = self._eased(window)
-            more = work + self._seen(seen, window).missing(offered)
-            by_ns = min(earliest_ns, window.deadline_ns)
-            if now_ns + self.times.expect(more, now_ns, _HIGH) + self.reserve_ns > by_ns:
-                # Of windows that can't make it by themselves the next one may; one that is too much for the batch
-                # waits for the next batch, and nobody overtakes it.
-                if chosen and not fair:
+            if over_ns + self._expect_ns(call_ns + item.cost_ns, now_ns) > item.window.deadline_ns:
+                self._skip(item)
+                continue
+            need_ns = self._expect_ns(modelled_ns + item.cost_ns, now_ns)
+            by_ns = min(earliest_ns, item.window.deadline_ns)
+            if over_ns + need_ns > by_ns or (chosen and need_ns > longest_ns):
+                # What is too much for this batch waits for the next, and nobody overtakes it, unless in turns.
+                misses += 1
+                if not fair or need_ns > longest_ns or misses > _MISSES:
                     break
                 continue
-            chosen.append(Entry(window, offered, degraded))
-            work, earliest_ns = more, by_ns
-            seen[window.stream].add(offered)
-            if _key(window) in self._alone:
+            item.chosen, item.skipped = True, False
+            chosen.append(item)
+            modelled_ns, earliest_ns = modelled_ns + item.cost_ns, by_ns
+            longest_ns = min(longest_ns, (item.window.deadline_ns - item.window.end_ns) // _BATCH_PART)
+            if item.alone or len(chosen) == self._max_windows:
                 break
         return chosen
 
-    def _in_turn(self, had: dict[str, float]) -> Iterator[Window]:
+    def _expect_ns(self, modelled_ns: int, now_ns: int) -> float:
+        return modelled_ns * self.times.stretch(modelled_ns, now_ns, _HIGH)
+
+    def _skip(self, item: _Item) -> None:
+        """It can't make it by itself: what its stream has after it must be encoded without it."""
+        if not item.skipped:
+            item.skipped = True
+            self._reckon(item.lane)
+
+    def _in_turn(self) -> Iterator[_Item]:
         """What waits, as streams take turns by what they have had for their weight, each its earliest first."""
-        queues: dict[str, list[Window]] = {}
-        for _, _, window in reversed(self._waiting):
-            queues.setdefault(window.stream, []).append(window)
-        turns = [(had[stream], queue[-1].deadline_ns, stream) for stream, queue in queues.items()]
+        turns = [(lane.had, lane.waiting[0].order, 0, lane) for lane in self._lanes.values() if lane.waiting]
         heapq.heapify(turns)
         while turns:
-            _, _, stream = heapq.heappop(turns)
-            queue = queues[stream]
-            yield queue.pop()
-            had[stream] += 1.0 / self.ladder.weight(stream)
-            if queue:
-                heapq.heappush(turns, (had[stream], queue[-1].deadline_ns, stream))
+            had, _, place, lane = heapq.heappop(turns)
+            item = lane.waiting[place]
+            yield item
+            if item.chosen:
+                had += 1.0 / self.ladder.weight(lane.name)
+            # A window never overtakes an earlier one of its stream that can still make it.
+            if place + 1 < len(lane.waiting) and (item.chosen or item.skipped):
+                heapq.heappush(turns, (had, lane.waiting[place + 1].order, place + 1, lane))
 
-    def _probe(self, now_ns: int) -> list[Entry]:
+    def _probe(self, now_ns: int) -> list[_Item]:
         """Where by the high quantile none can make it any more, the one with the most time left is tried all the same
         if it could on an idle machine: an engine that stands idle learns of no better times, and would shed for ever
         after one slow batch. (A result that comes too late is thrown away.)"""
-        window = self._waiting[-1][2]
-        offered, degraded = self._eased(window)
-        work = self._encoded.get(window.stream, _Encoded()).missing(offered)
-        if now_ns + self.times.costs.of(work) + self.reserve_ns > window.deadline_ns:
-            return []
-        return [Entry(window, offered, degraded)]
+        start_ns = now_ns + self.reserve_ns + self.times.costs.call_ns
+        for deadline_ns, _, item in reversed(self._waiting):
+            if start_ns + item.cost_ns <= deadline_ns:
+                return [item]
+        return []
 
-    def _eased(self, window: Window) -> tuple[Window, tuple[str, ...]]:
-        """The window as its stream's level on the ladder has it computed, and all that was left out of it."""
-        level = self.ladder.level(window.stream)
-        if level == 0 or not window.pictures:
-            return window, window.degraded
-        if level >= 3 and window.patches:
-            return replace(window, pictures=()), _also(window.degraded, "video")
-        pictures = window.pictures[-1:] if level >= 3 else _thinned(window.pictures)
-        if len(pictures) == len(window.pictures):
-            return window, window.degraded
-        return replace(window, pictures=pictures), _also(window.degraded, "frames")
-
-    def _start(self, entries: list[Entry], now_ns: int) -> Batch:
-        work = Work()
-        for entry in entries:
-            encoded = self._encoded.setdefault(entry.window.stream, _Encoded())
-            encoded.forget_before(entry.window)
-            work += encoded.missing(entry.offered)
-            encoded.add(entry.offered)
-            self._virtual = max(self._virtual, self._had[entry.window.stream])
-            self._had[entry.window.stream] += 1.0 / self.ladder.weight(entry.window.stream)
-        started = {_key(entry.window) for entry in entries}
-        self._waiting = [waiting for waiting in self._waiting if _key(waiting[2]) not in started]
+    def _start(self, items: list[_Item], now_ns: int) -> Batch:
+        work, entries = Work(), []
+        for item in items:
+            offer = self._take(item)
+            work += offer.work
+            entries.append(Entry(item.window, offer.window, offer.degraded))
+        chosen = set(map(id, items))
+        self._waiting = [waiting for waiting in self._waiting if id(waiting[2]) not in chosen]
+        for lane in {item.lane for item in items}:
+            self._reckon(lane)
         self.statistics.batches += 1
         expected_ns = self.times.expect(work, now_ns, _HIGH)
+        self._computing = tuple(items)
+        self._taken += items
         self._running = Batch(self.statistics.batches, tuple(entries), work, now_ns, expected_ns)
         return self._running
+
+    def _take(self, item: _Item) -> Offer:
+        lane = item.lane
+        lane.encoded.forget_before(lane.waiting[0].window)
+        lane.waiting.remove(item)
+        offer = lane.encoded.offer(item.window, lane.level)
+        lane.encoded.add(offer.window)
+        return offer
 
     # -- outcomes ----------------------------------------------------------------------------------------------------
 
     def completed(self, now_ns: int) -> list[bool]:
-        """The batch under way has ended: which of its entries are in time. The others have had their outcome."""
-        batch = self._ended(now_ns)
+        """The batch under way has ended: which of its entries are in time. The others have had their outcome, or will
+        have it from `expire`."""
+        batch, items = self._ended(now_ns)
         self.times.record(batch.work, now_ns - batch.started_ns, now_ns)
-        in_time = [
-            now_ns + self.reserve_ns <= entry.window.deadline_ns and self._close(entry.window)
-            for entry in batch.entries
-        ]
+        over_ns = now_ns + self.reserve_ns
+        in_time = [item.is_open and over_ns <= item.window.deadline_ns for item in items]
+        self._close([item for item, answered in zip(items, in_time, strict=True) if answered])
         self.statistics.computed += sum(in_time)
         self.statistics.wasted += len(in_time) - sum(in_time)
         return in_time
@@ -291,42 +329,45 @@ class Scheduler:
         """The engine failed on the batch under way: the windows to shed for it.
 
         Where there were several, each is tried once more by itself, so that one that can't be computed does not take
-        its neighbours with it. `memory`: there was not enough of it; batches are smaller from now on.
+        its neighbours with it. `memory`: there was not enough of it; batches are smaller for a minute.
         """
-        batch = self._ended(now_ns)
-        for entry in batch.entries:
+        _, items = self._ended(now_ns)
+        for lane in {item.lane for item in items}:
             # Whatever was encoded is not known.
-            self._encoded.pop(entry.window.stream, None)
+            lane.encoded = Encoded()
+            self._reckon(lane)
         if memory:
-            self._max_windows = max(1, min(self._max_windows, len(batch.entries)) // 2)
-        lost = []
-        for entry in batch.entries:
-            key = _key(entry.window)
-            if len(batch.entries) == 1 or key in self._alone:
-                if self._close(entry.window):
-                    lost.append(entry.window)
-            elif key in self._open:
-                self._alone.add(key)
-                insort(self._waiting, (entry.window.deadline_ns, self._arrivals, entry.window))
-                self._arrivals += 1
-        return lost
+            self._max_windows = max(1, min(self._max_windows, len(items)) // 2)
+            self._grow_ns = now_ns + _GROW_NS
+        lost = [item for item in items if item.is_open and (len(items) == 1 or item.alone)]
+        self._close(lost)
+        for item in items:
+            if item.is_open:
+                self._taken.remove(item)
+                item.alone, item.chosen = True, False
+                self._wait(item)
+        return [item.window for item in lost]
 
-    def _ended(self, now_ns: int) -> Batch:
-        batch, self._running = self._running, None
+    def _ended(self, now_ns: int) -> tuple[Batch, tuple[_Item, ...]]:
+        batch, items = self._running, self._computing
         assert batch is not None, "no batch is under way"
+        self._running, self._computing = None, ()
         self.statistics.busy_ns += now_ns - batch.started_ns
-        return batch
+        return batch, items
 
     def expire(self, now_ns: int) -> list[Window]:
         """The windows whose time is up, without an outcome until now: to be shed."""
         over_ns = now_ns + self.reserve_ns
-        expired = [window for window in self._open.values() if window.deadline_ns <= over_ns]
-        for window in expired:
-            self._close(window)
+        expired = [item for item in self._taken if item.window.deadline_ns <= over_ns]
+        for deadline_ns, _, item in self._waiting:
+            if deadline_ns > over_ns:
+                break
+            expired.append(item)
         if expired:
-            self._waiting = [waiting for waiting in self._waiting if waiting[0] > over_ns]
+            self._withdraw(expired)
             self.statistics.shed += len(expired)
-        return expired
+            self.ladder.disturb(now_ns)
+        return [item.window for item in expired]
 
     def hangs(self, now_ns: int) -> bool:
         """Whether the batch under way takes so long that the engine must be taken for dead."""
@@ -336,42 +377,36 @@ class Scheduler:
     @property
     def next_expiry_ns(self) -> int | None:
         """When the next window's time is up; None while all have had their outcome."""
-        return min(window.deadline_ns for window in self._open.values()) - self.reserve_ns if self._open else None
+        deadlines = [item.window.deadline_ns for item in self._taken]
+        if self._waiting:
+            deadlines.append(self._waiting[0][0])
+        return min(deadlines) - self.reserve_ns if deadlines else None
 
     def forget(self, stream: str) -> list[Window]:
         """Remove a stream; returns its windows without an outcome, for the caller to answer."""
-        self._encoded.pop(stream, None)
-        self._had.pop(stream, None)
         self.ladder.remove(stream)
-        return self._withdraw([window for window in self._open.values() if window.stream == stream])
+        lane = self._lanes.pop(stream, None)
+        return self._withdraw([item for item in self._unanswered() if item.lane is lane])
 
     def forget_waiting(self) -> list[Window]:
         """All windows without an outcome, for the caller to answer."""
-        return self._withdraw(list(self._open.values()))
+        return self._withdraw(list(self._unanswered()))
 
-    def _withdraw(self, windows: list[Window]) -> list[Window]:
-        gone = {_key(window) for window in windows}
-        self._waiting = [waiting for waiting in self._waiting if _key(waiting[2]) not in gone]
-        for window in windows:
-            self._close(window)
-        return windows
+    def _unanswered(self) -> Iterator[_Item]:
+        yield from self._taken
+        for _, _, item in self._waiting:
+            yield item
 
-    def _close(self, window: Window) -> bool:
-        key = _key(window)
-        self._alone.discard(key)
-        return self._open.pop(key, None) is not None
+    def _withdraw(self, items: list[_Item]) -> list[Window]:
+        """`items` are not to be computed any more, or not for anybody: they have their outcome."""
+        self._close(items)
+        self._waiting = [waiting for waiting in self._waiting if waiting[2].is_open]
+        for lane in {item.lane for item in items}:
+            lane.waiting = [item for item in lane.waiting if item.is_open]
+            self._reckon(lane)
+        return [item.window for item in items]
 
-
-def _key(window: Window) -> Key:
-    return window.stream, window.epoch, window.seq
-
-
-def _thinned(pictures: tuple[Picture, ...]) -> tuple[Picture, ...]:
-    """Every second picture, the same ones in every window that holds them."""
-    if len(pictures) <= _FEW_PICTURES:
-        return pictures
-    return tuple(picture for picture in pictures if picture.index % 2 == 0)
-
-
-def _also(degraded: tuple[str, ...], step: str) -> tuple[str, ...]:
-    return degraded if step in degraded else (*degraded, step)
+    def _close(self, items: list[_Item]) -> None:
+        for item in items:
+            item.is_open = False
+        self._taken = [item for item in self._taken if item.is_open]

@@ -24,13 +24,20 @@ from streamer.store import Store
 
 
 class Valkey:
-    """A Valkey server without persistence on a Unix socket: what it held is gone when it is started again."""
+    """A Valkey server without persistence on a Unix socket: what it held is gone when it is started again.
 
-    def __init__(self, *options: str) -> None:
+    `options` come after ours, and so may give it a port or a file; its working folder is `folder`, or `data`. `within`:
+    what its command line is put into (another network, say).
+    """
+
+    def __init__(
+        self, *options: str, data: Path | None = None, within: Callable[[list[str]], list[str]] | None = None
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="valkey-"))
         self.socket = self.folder / "s"
         self.url = f"unix://{self.socket}?db=0"
-        self._options = options
+        self._options = ("--dir", str(data or self.folder), *options)
+        self._within = within or (lambda command: command)
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Valkey:
@@ -43,8 +50,9 @@ class Valkey:
     async def start(self) -> None:
         """Start, or start again, and wait until it accepts connections."""
         self.socket.unlink(missing_ok=True)
+        command = [str(get_binary_path()), "--port", "0", "--unixsocket", str(self.socket), "--save", ""]
         self._process = await asyncio.create_subprocess_exec(
-            *[str(get_binary_path()), "--port", "0", "--unixsocket", str(self.socket), "--save", "", *self._options],
+            *self._within([*command, *self._options]),
             stdout=asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )
@@ -144,7 +152,7 @@ def event(stream: str = "door", label: str = "Dog", score: float = 0.9) -> Event
 class Proxy:
     """Stands between a client and a server's Unix socket; can cut connections and hold answers back.
 
-    `loss`: the chance that a connection breaks in place of passing an answer on.
+    `loss`: the chance that a connection breaks in place of passing an answer on; `torn`: it breaks within the answer.
     """
 
     def __init__(self, target: Path) -> None:
@@ -152,11 +160,13 @@ class Proxy:
         self.socket = target.parent / "proxy"
         self.url = f"unix://{self.socket}?db=0"
         self.loss = 0.0
+        self.torn = False
         self.delay_s = 0.0
         self.connections = 0
         self._chance = random.Random(7)
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Proxy:
         self._server = await asyncio.start_unix_server(self._serve, self.socket)
@@ -166,6 +176,12 @@ class Proxy:
         assert self._server is not None
         self._server.close()
         self.cut()
+        if self._serving:
+            await asyncio.wait(self._serving)
+
+    def lead_to(self, target: Path) -> None:
+        """From the next connection on, `target` is the server at this address."""
+        self._target = target
 
     def cut(self) -> None:
         """Break every connection now, whatever is under way on it."""
@@ -174,6 +190,10 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         try:
             server_reader, server_writer = await asyncio.open_unix_connection(self._target)
         except OSError:
@@ -189,6 +209,7 @@ class Proxy:
                 if answers and self.delay_s:
                     await asyncio.sleep(self.delay_s)
                 if answers and self._chance.random() < self.loss:
+                    writer.write(data[: self._chance.randrange(len(data))] if self.torn else b"")
                     break
                 writer.write(data)
                 await writer.drain()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from streamer.backlog import Backlog, Unit, Waiting
 from streamer.messages import Previous, StreamMessage
+from streamer.records import Claim
 from tests.stores import event, segment
 
 S = 1_000_000_000
@@ -147,3 +148,71 @@ def test_sending_again_says_the_same_but_for_the_wait() -> None:
     assert latency["total"] == 212.4
     assert longer["total"] == 212.4 + 5000
     assert longer["publish"] == latency["publish"] + 5000
+
+
+def settled(queue: Backlog, count: int, now_ns: int = 0) -> None:
+    """Send and settle the oldest `count` units at `now_ns`."""
+    for waiting in queue.head(count):
+        queue.records(waiting, now_ns)
+    for _ in range(count):
+        queue.settle("s1", now_ns)
+
+
+def holding(written: int, epoch: str | None = "e1", seq: int = -1) -> Claim:
+    return Claim(True, "owner", epoch, seq, 0, written)
+
+
+@given(st.integers(1, 120), st.integers(0, 20), st.integers(0, 120), st.integers(0, 10))
+def test_what_the_store_lost_goes_again_in_order(done: int, under_way: int, here: int, fresh: int) -> None:
+    """Wherever the store falls back to: what is written again and what was under way continue the ordinals without a
+    hole from where it stands, or from what is still here; and what is not here any more is told."""
+    queue, here = backlog(capacity=1000), min(here, done)
+    for seq in range(done + under_way):
+        queue.add(unit(seq), 0)
+    settled(queue, done)
+    for waiting in queue.head(under_way):
+        queue.records(waiting, 0)
+    if not under_way:
+        queue.add(unit(done), 0)
+        queue.records(queue.units[0], 0)
+    first = max(here, done - 64)
+    assert queue.rewritable == max(done - 64, 0) - 1
+    assert queue.fall_back(holding(here - 1, seq=here - 1), 0) == done - first
+    for seq in range(fresh):
+        queue.add(unit(done + max(under_way, 1) + seq), 0)
+    found, ordinals, told = [], [], []
+    for waiting in queue.head(1000):
+        for message in sent(queue, waiting):
+            (found if message["type"] == "segment" else told).append(message)
+        ordinals.append(waiting.ordinal)
+    assert [message["seq"] for message in found] == list(range(first, done + max(under_way, 1) + fresh))
+    assert ordinals == list(range(first, done + max(under_way, 1) + fresh))
+    reasons = [f"store_lost: the store lost what it had acknowledged, segments (seq {here} to {first - 1} of epoch e1)"]
+    assert [message["reason"] for message in told] == (reasons if first > here else [])
+    assert len(queue.unsettled()) == max(under_way, 1) + fresh
+
+
+def test_what_was_settled_long_ago_is_not_kept() -> None:
+    """After 5 s a settled unit is gone: from an emptied store it is told as lost."""
+    queue = backlog()
+    for seq in range(4):
+        queue.add(unit(seq), 0)
+    settled(queue, 2, now_ns=0)
+    settled(queue, 1, now_ns=6 * S)
+    queue.records(queue.units[0], 6 * S)
+    assert queue.rewritable == 1
+    assert queue.fall_back(holding(-1, epoch=None), 6 * S) == 1
+    told, again = sent(queue, queue.units[0])
+    assert "(seq 0 to 1 of epoch e1)" in str(told["reason"])
+    assert again["seq"] == 2
+
+
+def test_a_store_that_has_everything_gets_nothing_again() -> None:
+    """An answer that names the last settled unit, or a later one, changes nothing."""
+    queue = backlog()
+    for seq in range(3):
+        queue.add(unit(seq), 0)
+    settled(queue, 2)
+    assert queue.fall_back(holding(1), 0) == 0
+    assert queue.fall_back(holding(2), 0) == 0
+    assert (len(queue.units), queue.settled) == (1, 1)

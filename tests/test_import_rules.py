@@ -28,7 +28,8 @@ LEARNING = {
 PURE = {
     "streamer.window": {"streamer.audio_track"},
     "streamer.audio_track": set[str](),
-    "streamer.schedule": {"streamer.batch_times", "streamer.ladder"},
+    "streamer.schedule": {"streamer.batch_times", "streamer.easing", "streamer.ladder"},
+    "streamer.easing": set[str](),
     "streamer.batch_times": set[str](),
     "streamer.ladder": set[str](),
     "streamer.capacity": set[str](),
@@ -80,6 +81,7 @@ STAGES = {
     "schedule": {
         "streamer.schedule",
         "streamer.batch_times",
+        "streamer.easing",
         "streamer.ladder",
         "streamer.capacity",
         "streamer.dispatch",

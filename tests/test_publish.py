@@ -282,7 +282,9 @@ async def test_what_an_emptied_store_lost_for_good_is_told(store: Store, valkey:
     left = [message["seq"] for message in others]
     assert left == list(range(int(str(left[0])), 301))
     assert 0 < int(str(left[0])) < 300
-    reason = f"store_lost: the store lost what it had acknowledged, segments (seq 0 to {int(str(left[0])) - 1} of epoch e1)"
+    reason = (
+        f"store_lost: the store lost what it had acknowledged, segments (seq 0 to {int(str(left[0])) - 1} of epoch e1)"
+    )
     assert (first["type"], first["reason"], first["epoch"]) == ("stream", reason, "e1")
 
 

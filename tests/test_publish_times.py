@@ -5,9 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.publish_times import PublishTimes, StoreClock
+from streamer.publish_times import PublishTimes, Reserve, StoreClock
 
 S = 1_000_000_000
+MS = 1_000_000
 
 
 def test_quantiles_follow_what_was_measured_of_late() -> None:
@@ -53,3 +54,39 @@ def test_a_clock_that_jumps_is_followed_at_once() -> None:
 def test_nothing_is_known_before_the_first_answer() -> None:
     """No deadline is given to a store whose clock was never seen."""
     assert StoreClock().store_us(5) is None
+
+
+def test_the_reserve_rises_at_once_and_falls_after_ten_seconds() -> None:
+    """One slow publish raises it to half as much again; ten seconds of quick ones bring it back to its least."""
+    reserve = Reserve()
+    assert reserve.at(0) == 5 * MS
+    reserve.add(2 * MS, 1 * S)
+    assert reserve.at(1 * S) == 5 * MS
+    reserve.add(40 * MS, 2 * S)
+    assert reserve.at(2 * S) == 60 * MS
+    for second in range(3, 13):
+        reserve.add(2 * MS, second * S)
+        assert reserve.at(second * S) == 60 * MS
+    assert reserve.at(13 * S) == 5 * MS
+
+
+@given(st.lists(st.tuples(st.integers(0, 10 * S), st.integers(0, 2 * S)), max_size=100))
+def test_the_reserve_covers_what_was_seen_within_its_bounds(publishes: list[tuple[int, int]]) -> None:
+    """Never under 5 ms, never over 300 ms, and between them never under anything of the last ten seconds."""
+    reserve, now_ns, seen = Reserve(), 0, list[tuple[int, int]]()
+    for duration_ns, pause_ns in publishes:
+        now_ns += pause_ns
+        reserve.add(duration_ns, now_ns)
+        seen.append((now_ns, duration_ns))
+        slowest_ns = max(took_ns for at_ns, took_ns in seen if at_ns > now_ns - 10 * S)
+        assert min(max(slowest_ns, 5 * MS), 300 * MS) <= reserve.at(now_ns) <= 300 * MS
+
+
+def test_a_forgotten_clock_is_unknown_until_it_is_seen_again() -> None:
+    """After `forget` no deadline is translated, and the next answer counts whatever it contradicts."""
+    clock = StoreClock()
+    clock.observe(0, 1_000_000, 500)
+    clock.forget()
+    assert clock.store_us(5) is None
+    clock.observe(2_000_000, 2_000_002, 9_000_000)
+    assert clock.store_us(2_000_000) == 9_000_000

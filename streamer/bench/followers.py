@@ -71,12 +71,13 @@ class Arrival:
 
 class Follower:
     """A subscriber to everything who comes back by itself; `labelled` holds each stream's newest labels' arrival,
-    `overloaded_s` when a segment last came that the machine had no time for."""
+    `overloaded_s` when a segment last came that the machine had no time for, `lost_s` when it last lost its camera."""
 
     def __init__(self, url: str, account: Account) -> None:
         self.account = account
         self.labelled: dict[str, Arrival] = {}
         self.overloaded_s: dict[str, float] = {}
+        self.lost_s: dict[str, float] = {}
         self.gaps = 0
         self.interruptions = 0
         self._url = url
@@ -103,12 +104,13 @@ class Follower:
         if isinstance(cursor := message.get("cursor"), str):
             self._cursors.append(cursor)
         self.account.take(message)
-        if message["type"] != "segment":
-            return
-        if message["labels"]:
-            self.labelled[str(message["stream"])] = Arrival(time.monotonic(), str(message["epoch"]))
-        elif message["reason"] == "overload":
-            self.overloaded_s[str(message["stream"])] = time.monotonic()
+        stream = str(message.get("stream"))
+        if message["type"] == "stream" and message["state"] == "reconnecting":
+            self.lost_s[stream] = time.monotonic()
+        elif message["type"] == "segment" and message["labels"]:
+            self.labelled[stream] = Arrival(time.monotonic(), str(message["epoch"]))
+        elif message["type"] == "segment" and message["reason"] == "overload":
+            self.overloaded_s[stream] = time.monotonic()
 
     async def labels_after(
         self, stream: str, since: Callable[[], float | None], epoch: str | None, patience_s: float

@@ -25,6 +25,7 @@ import redis.asyncio as redis
 from streamer.backlog import Unit
 from streamer.bench.conditions import conditions
 from streamer.bench.processes import cpu_seconds
+from streamer.bench.ticks import ticks
 from streamer.clock import NS_PER_MS, NS_PER_S
 from streamer.embedded import EmbeddedStore
 from streamer.messages import CoverageBody, Label, LatencyBody, Segment, Share, encode
@@ -33,9 +34,8 @@ from streamer.store import Store
 
 _LABELS = 8
 _VARIETY = 64
-_TICK_S = 0.0005
+_TICK_NS = NS_PER_MS
 _BOUND_NS = NS_PER_S
-_SWITCH_S = 0.001
 # Under way when flat out: enough that no round trip is ever short of work.
 _WINDOW = 1024
 _PIPELINE = 128
@@ -121,8 +121,7 @@ async def _measure(flow: Flow, rate: int, seconds: float) -> dict[str, object]:
         store, taken = Store.connect(embedded.url), Taken()
         async with Publisher(store, hooks=taken) as publisher:
             await _begin(publisher, flow, taken)
-            # As the service does: threads take turns quickly, and what lasts is not looked through again.
-            sys.setswitchinterval(_SWITCH_S)
+            # As the service does once it is set up: what lasts is not looked through again.
             gc.collect()
             gc.freeze()
             began, busy = _busy(embedded.pid)
@@ -174,20 +173,14 @@ def _publish(publisher: Publisher, flow: Flow, due_ns: int) -> None:
 
 
 async def _fall_due(rate: int, seconds: float, hand_over: Callable[[Iterable[int]], object]) -> None:
-    """Call `hand_over` with the times of what has fallen due, posted from a thread of its own as the service's are."""
-    loop, start_ns, count = asyncio.get_running_loop(), time.monotonic_ns(), int(rate * seconds)
-
-    def post() -> None:
-        handed = 0
+    """Call `hand_over` each millisecond with the times of what has fallen due."""
+    start_ns, count, handed = time.monotonic_ns(), int(rate * seconds), 0
+    with ticks(_TICK_NS) as tick:
         while handed < count:
+            await tick()
             due = min(count, (time.monotonic_ns() - start_ns) * rate // NS_PER_S + 1)
-            if due > handed:
-                times = [start_ns + index * NS_PER_S // rate for index in range(handed, due)]
-                loop.call_soon_threadsafe(hand_over, times)
-                handed = due
-            time.sleep(_TICK_S)
-
-    await asyncio.to_thread(post)
+            hand_over([start_ns + index * NS_PER_S // rate for index in range(handed, due)])
+            handed = due
 
 
 async def _paced(publisher: Publisher, flow: Flow, rate: int, seconds: float) -> None:

@@ -45,6 +45,11 @@ class Started:
         """The process id of its hub now, None while there is none."""
         return next((child for child, command in children(self.pid) if "streamer.hub" in command), None)
 
+    @property
+    def readers(self) -> list[int]:
+        """The process ids of its reader processes now."""
+        return [child for child, command in children(self.pid) if "streamer.sources.worker" in command]
+
     async def stop(self) -> int:
         """Ask it to end and give its exit code; it is killed if it does not."""
         if self.process.returncode is None:

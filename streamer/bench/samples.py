@@ -27,28 +27,26 @@ _A_STREAM = {"streamer_windows_waiting": 4, "streamer_windows_unanswered": 4, "s
 
 @dataclass(slots=True)
 class _Series:
-    """One process' figures: when they were taken, by which process, and each figure's values."""
+    """The figures of a process, or of several together: when they were taken, of which processes, and each figure's
+    values."""
 
     times_s: list[float] = field(default_factory=list)
-    pids: list[int] = field(default_factory=list)
+    pids: list[tuple[int, ...]] = field(default_factory=list)
     values: dict[str, list[float]] = field(default_factory=dict)
 
-    def add(self, at_s: float, pid: int, figures: dict[str, float]) -> None:
+    def add(self, at_s: float, pids: tuple[int, ...], figures: dict[str, float]) -> None:
         self.times_s.append(at_s)
-        self.pids.append(pid)
+        self.pids.append(pids)
         for name, value in figures.items():
             self.values.setdefault(name, []).append(value)
 
     def slopes(self, from_s: float) -> dict[str, Slope]:
         """The slopes from `from_s` on, without the beginning of each process."""
         first: dict[int, float] = {}
-        for at_s, pid in zip(self.times_s, self.pids, strict=True):
-            first.setdefault(pid, at_s)
-        kept = [
-            index
-            for index, (at_s, pid) in enumerate(zip(self.times_s, self.pids, strict=True))
-            if at_s >= max(from_s, first[pid] + _SETTLED_S)
-        ]
+        kept = []
+        for index, (at_s, pids) in enumerate(zip(self.times_s, self.pids, strict=True)):
+            if at_s >= max(from_s, *(first.setdefault(pid, at_s) + _SETTLED_S for pid in pids)):
+                kept.append(index)
         found = {}
         for name, values in self.values.items():
             if len(values) == len(self.times_s):
@@ -78,7 +76,7 @@ class Deepest:
 
 
 class Sampler:
-    """Samples a service and its hub until told to end."""
+    """Samples a service, its hub and its reader processes until told to end."""
 
     def __init__(self, service: Started) -> None:
         self.queues: dict[str, Deepest] = {}
@@ -86,7 +84,7 @@ class Sampler:
         self.latest: Samples = {}
         self.unreachable = 0
         self._service = service
-        self._series = {"service": _Series(), "hub": _Series()}
+        self._series = {"service": _Series(), "hub": _Series(), "readers": _Series()}
 
     async def run(self, over: asyncio.Event) -> None:
         """A sample a second until `over`."""
@@ -105,15 +103,18 @@ class Sampler:
             self.unreachable += 1
             return
         tasks = samples.get(("streamer_tasks", ()))
-        self._hold("service", self._service.pid, {} if tasks is None else {"tasks": tasks})
-        if (hub := self._service.hub) is not None:
-            self._hold("hub", hub, {})
+        service = self._service
+        self._hold("service", [service.pid], {} if tasks is None else {"tasks": tasks})
+        self._hold("hub", [] if service.hub is None else [service.hub], {})
+        self._hold("readers", service.readers, {})
         self._look(samples)
 
-    def _hold(self, name: str, pid: int, more: dict[str, float]) -> None:
-        now = held(pid)
-        if now is not None:
-            self._series[name].add(time.monotonic(), pid, {**asdict(now), **more})
+    def _hold(self, name: str, pids: list[int], more: dict[str, float]) -> None:
+        now = [found for pid in pids if (found := held(pid)) is not None]
+        if not now or len(now) < len(pids):
+            return  # one of them has just ended
+        figures = {figure: float(sum(asdict(found)[figure] for found in now)) for figure in asdict(now[0])}
+        self._series[name].add(time.monotonic(), tuple(sorted(pids)), {**figures, **more})
 
     def _look(self, samples: Samples) -> None:
         self.latest = samples

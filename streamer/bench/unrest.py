@@ -28,9 +28,10 @@ from streamer.store import Store
 
 _GUESTS = 2
 _PATIENCE_S = 30.0
-# The hub's memory of the newest messages fills up after each of its starts: killed in every round it would never be
-# seen at rest.
-_HUB_ROUNDS = 6
+# A process fills up what it keeps after each of its starts: killed in every round it would never be seen at rest.
+_PROCESS_ROUNDS = 6
+# In which every stream of a reader process that died is known to have lost its camera.
+_TOLD_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +119,12 @@ class Faults:
 
     async def run(self, over: asyncio.Event) -> None:
         """Go on until `over`; whatever is broken then is healed first."""
-        kinds = (self._camera_restarts, self._network_cut, self._store_frozen, self._store_killed, self._hub_killed)
+        kinds = (
+            *(self._camera_restarts, self._network_cut, self._store_frozen, self._store_killed),
+            *(self._reader_killed, self._hub_killed),
+        )
         for turn, kind in ((turn, kind) for turn in itertools.count() for kind in kinds):
-            if kind == self._hub_killed and turn % _HUB_ROUNDS:
+            if kind in (self._reader_killed, self._hub_killed) and turn % _PROCESS_ROUNDS:
                 continue
             await pause(over, self.chance.uniform(3.0, 5.0))
             if over.is_set():
@@ -189,6 +193,25 @@ class Faults:
         finally:
             await probe.close()
 
+    async def _reader_killed(self) -> None:
+        """A reader process dies; the service replaces it, and the streams that it read connect again."""
+        readers = self.service.readers
+        if not readers:
+            return
+        epochs = self._epochs(self.steady)
+        self._count("reader")
+        began_s = time.monotonic()
+        os.kill(self.chance.choice(readers), signal.SIGKILL)
+        # Whose streams they were is not known from outside: wait for all, and then only for those that were lost.
+        waits = {
+            stream.name: asyncio.create_task(self._back("reader", stream, began_s, epochs)) for stream in self.steady
+        }
+        await asyncio.sleep(_TOLD_S)
+        for name, wait in waits.items():
+            if self.follower.lost_s.get(name, 0.0) < began_s:
+                wait.cancel()
+        await asyncio.gather(*waits.values(), return_exceptions=True)
+
     async def _hub_killed(self) -> None:
         """The hub dies; the service replaces it, and subscribers come back."""
         hub = self.service.hub
@@ -217,25 +240,26 @@ class Faults:
     async def _new_epochs(
         self, fault: str, streams: Sequence[Steady], began_s: float, epochs: dict[str, str | None]
     ) -> None:
-        """Until each stream has labels of a new epoch, counted from the camera's first keyframe after `began_s`."""
+        await asyncio.gather(*(self._back(fault, stream, began_s, epochs) for stream in streams))
 
-        def keyframe(relay: Relay) -> Callable[[], float | None]:
-            return lambda: relay.played_s if relay.played_s is not None and relay.played_s >= began_s else None
+    async def _back(self, fault: str, stream: Steady, began_s: float, epochs: dict[str, str | None]) -> None:
+        """Until a stream has labels of a new epoch, counted from its camera's first keyframe after `began_s`."""
+        relay = stream.relay
 
-        await self._wait(fault, [(stream.name, keyframe(stream.relay), epochs[stream.name]) for stream in streams])
+        def keyframe_s() -> float | None:
+            return relay.played_s if relay.played_s is not None and relay.played_s >= began_s else None
+
+        await self._wait(fault, stream, keyframe_s, epochs[stream.name])
 
     async def _labels(self, fault: str, streams: Sequence[Steady], since_s: float) -> None:
         """Until each stream has any labels that arrived after `since_s`."""
-        await self._wait(fault, [(stream.name, lambda: since_s, None) for stream in streams])
+        await asyncio.gather(*(self._wait(fault, stream, lambda: since_s, None) for stream in streams))
 
-    async def _wait(self, fault: str, waits: Sequence[tuple[str, Callable[[], float | None], str | None]]) -> None:
+    async def _wait(self, fault: str, stream: Steady, since: Callable[[], float | None], epoch: str | None) -> None:
         began_s = time.monotonic()
-        found = await asyncio.gather(
-            *(self.follower.labels_after(name, since, epoch, _PATIENCE_S) for name, since, epoch in waits)
-        )
-        for (name, _, _), seconds in zip(waits, found, strict=True):
-            overloaded = self.follower.overloaded_s.get(name, 0.0) >= began_s
-            self.recoveries.append(Recovery(fault, name, seconds, overloaded))
+        seconds = await self.follower.labels_after(stream.name, since, epoch, _PATIENCE_S)
+        overloaded = self.follower.overloaded_s.get(stream.name, 0.0) >= began_s
+        self.recoveries.append(Recovery(fault, stream.name, seconds, overloaded))
 
 
 async def pause(over: asyncio.Event, seconds: float) -> None:

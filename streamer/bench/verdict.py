@@ -94,8 +94,8 @@ def _life(soak: Soak) -> list[str]:
         found.append(f"the service ended with code {soak.exit_code}")
     if soak.stopped_in_s > _STOP_S:
         found.append(f"the service took {soak.stopped_in_s:.1f} s to stop")
-    restarts = soak.sampler.total("streamer_hub_restarts_total") or 0
-    killed = soak.faults.injected.get("hub", 0)
-    if restarts != killed:
-        found.append(f"the hub was replaced {restarts:g} times and killed {killed} times")
+    for process, metric in (("hub", "streamer_hub_restarts_total"), ("reader", "streamer_reader_deaths_total")):
+        ended, killed = soak.sampler.total(metric) or 0, soak.faults.injected.get(process, 0)
+        if ended != killed:
+            found.append(f"{ended:g} {process} processes ended and {killed} were killed")
     return found

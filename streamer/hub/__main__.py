@@ -18,6 +18,7 @@ import sys
 import msgspec
 
 from streamer.errors import StreamerError
+from streamer.hub.garbage import collect_garbage
 from streamer.hub.server import Hub
 from streamer.hub.settings import HubSettings
 
@@ -32,7 +33,11 @@ async def _main() -> None:
     stop, started = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    beside = [asyncio.create_task(_stop_at_end(reader, stop)), asyncio.create_task(_report(hub, started))]
+    beside = [
+        asyncio.create_task(_stop_at_end(reader, stop)),
+        asyncio.create_task(_report(hub, started)),
+        asyncio.create_task(collect_garbage(lambda: hub.departed)),
+    ]
     await hub.serve_until(stop, started)
     for task in beside:
         task.cancel()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,9 +12,10 @@ from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFact
 from websockets.frames import CloseCode, Frame
 from websockets.protocol import OPEN, Event
 
-from streamer.hub.fanout import Subscriber
+from streamer.hub.fanout import Fanout
 from streamer.hub.filters import Wanted
 from streamer.hub.frames import PING_FRAME, WINDOW_BITS
+from streamer.hub.subscriber import Subscriber
 
 # The kernel's part of a subscriber's memory (it doubles the figure); left alone it grows to megabytes for a slow one.
 _SEND_BUFFER = 128 * 1024
@@ -31,6 +31,7 @@ _DEFLATE = ServerPerMessageDeflateFactory(
 class Company:
     """What all connections of a hub share: `blocked` are those whose sockets take nothing now."""
 
+    fanout: Fanout
     blocked: set[HubConnection] = field(default_factory=set)
     accepted: int = 0
     closed_flood: int = 0
@@ -40,7 +41,7 @@ class HubConnection(ServerConnection):
     """A subscriber's connection: knows whether its socket takes bytes, and ends when its peer talks too much.
 
     The library must be told to pause as soon as anything waits in the transport (`write_limit=0`): then what is not
-    paused has nothing waiting, and can be written to the socket without asking the transport.
+    paused has nothing waiting, and the fan-out can write to its socket without asking the transport.
     """
 
     company: Company
@@ -56,13 +57,13 @@ class HubConnection(ServerConnection):
         self.writable.set()
         self._allowance, self._allowance_at_s = _FRAMES, self.loop.time()
         self._heard = True
-        self._fd = -1
+        self.descriptor = -1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-        self._fd = sock.fileno()
+        self.descriptor = sock.fileno()
 
     # --- sending -------------------------------------------------------------------------------------------------
 
@@ -75,19 +76,21 @@ class HubConnection(ServerConnection):
         """Whether compressed frames were agreed on."""
         return bool(self.protocol.extensions)
 
+    @property
+    def ready(self) -> bool:
+        """Whether nothing waits before what is written now, and it would go somewhere."""
+        return not self.paused and self.protocol.state is OPEN
+
     def take(self, data: bytes) -> bool:
-        """Take whole frames; False, and nothing taken, while what is written would pile up or go nowhere."""
-        if self.paused or self.protocol.state is not OPEN:
+        """Take whole frames; False, and nothing taken, while not ready."""
+        if not self.ready:
             return False
-        try:
-            # The transport's own way to the same system call takes longer than the rest of the fan-out. The descriptor
-            # is valid: it is closed after `connection_lost`, and the state is not OPEN from then on.
-            taken = os.write(self._fd, data)
-        except OSError:
-            taken = 0  # full or broken: the transport meets the same, and knows what to do
-        if taken < len(data):
-            self.transport.write(data[taken:])
+        self.transport.write(data)
         return True
+
+    def take_rest(self, data: bytes) -> None:
+        """Take what the socket did not take of a frame written to it directly."""
+        self.transport.write(data)
 
     async def deliver(self, data: bytes) -> bool:
         """Send whole frames as soon as the socket takes them; False where the connection ended first."""
@@ -99,7 +102,7 @@ class HubConnection(ServerConnection):
 
     def ping_in_time(self) -> bool:
         """Send a ping; False if nothing has come since the one before. A blocked connection has its own deadline."""
-        if self.paused or self.protocol.state is not OPEN:
+        if not self.ready:
             return True
         if not self._heard:
             return False
@@ -111,19 +114,30 @@ class HubConnection(ServerConnection):
         self.blocked_since_s = self.loop.time()
         self.writable.clear()
         self.company.blocked.add(self)
+        self._hold()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self.company.blocked.discard(self)
         self.writable.set()
         if self.subscriber is not None:
-            self.subscriber.flush()
+            self.company.fanout.resume(self.subscriber)
+
+    def _hold(self) -> None:
+        """Have nobody write to the socket from outside: something waits in the transport, or the connection is over."""
+        if self.subscriber is not None and not self.ready:
+            self.company.fanout.hold(self.subscriber)
 
     # --- hearing -------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
         super().data_received(data)
+        self._hold()
+
+    def eof_received(self) -> None:
+        super().eof_received()
+        self._hold()
 
     def process_event(self, event: Event) -> None:
         if isinstance(event, Frame) and not self._may_speak():
@@ -146,12 +160,14 @@ class HubConnection(ServerConnection):
         """Begin to close; the peer has its say, if it has one."""
         if self.protocol.state is OPEN:
             self.protocol.send_close(code, reason)
+            self._hold()
             self.send_data()
 
     def dismiss(self, code: CloseCode, reason: str) -> None:
         """Say `code` and part, without waiting for a peer that may never answer."""
         if self.protocol.state is OPEN:
             self.protocol.fail(code, reason)
+            self._hold()
             self.send_data()
             # What it still sends stays unread: reading on would have the peer see a reset before it sees the reason.
             self.transport.pause_reading()
@@ -161,3 +177,4 @@ class HubConnection(ServerConnection):
         self.company.blocked.discard(self)
         self.writable.set()
         super().connection_lost(exc)
+        self._hold()  # the descriptor is closed after this

@@ -1,164 +1,23 @@
 """One message to many subscribers: decided once a filter, framed once for all, and nobody waits for anybody.
 
-Each subscriber has a bounded queue of its own that begins where its socket stops taking bytes. When that is full the
-oldest make room and are counted; once the socket takes bytes again the subscriber is told what it missed (`gap`) before
-what is left. The queues hold references to frames that all share, so a slow subscriber costs pointers.
-
-Ten thousand sockets take a tenth of a second. They are served in slices, between which the event loop sees to others.
+Ten thousand sockets take the better part of a tenth of a second. They are served in slices, between which the event
+loop sees to others, and those whose sockets take bytes are written to with no look at anything but their descriptors.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from streamer.cursor import Cursor, EntryId
-from streamer.hub.filters import Envelope, Filter, envelope
-from streamer.hub.frames import compressed_frame, text_frame
-from streamer.messages import Gap, WireMessage, encode
+from streamer.hub.filters import Filter
+from streamer.hub.item import FeedItem
+from streamer.hub.subscriber import FanoutStatistics, Subscriber
+from streamer.messages import Gap
 
-# A minute of eight streams' segments: what comes at once when the store returns, for a subscriber that takes its time.
-QUEUE_CAPACITY = 1024
 # Subscribers served before the event loop may see to others: about 2 ms of sending.
 _SLICE = 200
-
-
-@dataclass(slots=True, eq=False)
-class FeedItem:
-    """A message of the feed, ready to be sent: its place, what filters see, and its websocket frame with the cursor."""
-
-    id: EntryId
-    cursor: str
-    envelope: Envelope
-    frame: bytes
-    _compressed: bytes | None = None
-
-    def framed(self, compressed: bool) -> bytes:
-        """The frame as it is, or compressed: done when the first subscriber needs it, and once for all of them."""
-        if not compressed:
-            return self.frame
-        if self._compressed is None:
-            self._compressed = compressed_frame(self.frame)
-        return self._compressed
-
-
-def feed_item(entry_id: EntryId, store: str, json: bytes) -> FeedItem:
-    """The entry `entry_id` of `store`, decoded and framed.
-
-    Raises:
-        ValueError: `json` is not a message.
-    """
-    cursor = str(Cursor(entry_id, store))
-    return FeedItem(entry_id, cursor, envelope(json), text_frame(_with_cursor(json, cursor)))
-
-
-def _with_cursor(json: bytes, cursor: str) -> bytes:
-    """`json` (an object) with the cursor in it: after `type`, which every message of ours begins with, else first."""
-    member = b'"cursor":"' + cursor.encode() + b'"'
-    comma = json.find(b",")
-    if json.startswith(b'{"type":') and comma > 0:
-        return json[:comma] + b"," + member + json[comma:]
-    opening = json.index(b"{") + 1
-    rest = json[opening:].lstrip()
-    return b"{" + member + (b"" if rest.startswith(b"}") else b",") + rest
-
-
-def message_frame(message: WireMessage) -> bytes:
-    """`message` encoded and framed."""
-    return text_frame(encode(message))
-
-
-class Sink(Protocol):
-    """Where a subscriber's bytes go."""
-
-    @property
-    def descriptor(self) -> int:
-        """Of its socket; what is ready may be written to it directly."""
-        ...
-
-    @property
-    def ready(self) -> bool:
-        """Whether nothing waits before what is written to the socket now, and the connection is open."""
-        ...
-
-    def take(self, data: bytes) -> bool:
-        """Take all of `data` without waiting; False, and nothing taken, while it is not ready."""
-        ...
-
-    def take_rest(self, data: bytes) -> None:
-        """Take the end of what the socket has taken the beginning of, or none of, when it was ready."""
-        ...
-
-
-@dataclass(slots=True)
-class FanoutStatistics:
-    """Counts since the start: messages written to subscribers, messages that made room, gaps told."""
-
-    sent: int = 0
-    dropped: int = 0
-    gaps: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class Subscriber:
-    """One subscriber: its filter, its sink, and what waits while the sink takes nothing."""
-
-    filter: Filter
-    sink: Sink
-    statistics: FanoutStatistics
-    capacity: int = QUEUE_CAPACITY
-    compressed: bool = False
-    _queue: deque[FeedItem] = field(default_factory=deque)
-    _missed: tuple[str, str, int] | None = None
-
-    def offer(self, items: Sequence[FeedItem], data: bytes) -> None:
-        """Send `items`, whose frames are `data` one after the other, or keep them until the sink takes bytes again."""
-        if self.sink.take(data):
-            self.statistics.sent += len(items)
-            return
-        for item in items:
-            self._keep(item)
-
-    def _keep(self, item: FeedItem) -> None:
-        self._queue.append(item)
-        if len(self._queue) > self.capacity:
-            gone = self._queue.popleft()
-            first, _, count = self._missed or (gone.cursor, gone.cursor, 0)
-            self._missed = (first, gone.cursor, count + 1)
-            self.statistics.dropped += 1
-
-    def tell(self, gap: Gap) -> None:
-        """Say that something is missing, in its place among what is sent. One is enough while nothing gets through."""
-        if not self._send_gap(gap):
-            if self._missed is not None:
-                self.statistics.dropped += len(self._queue)
-            self._queue.clear()
-            self._missed = (gap.first or "", gap.last or "", -1)
-
-    def flush(self) -> None:
-        """Write what waits as far as the sink takes it."""
-        if self._missed is not None:
-            first, last, count = self._missed
-            if not self._send_gap(Gap(first=first or None, last=last or None, count=count if count >= 0 else None)):
-                return
-            self._missed = None
-        while self._queue and self.sink.take(self._queue[0].framed(self.compressed)):
-            self._queue.popleft()
-            self.statistics.sent += 1
-
-    def _send_gap(self, gap: Gap) -> bool:
-        taken = self.sink.take(message_frame(gap))
-        self.statistics.gaps += taken
-        return taken
-
-    @property
-    def waiting(self) -> int:
-        """Messages in its queue."""
-        return len(self._queue)
 
 
 @dataclass(slots=True)
@@ -170,7 +29,16 @@ class _Group:
     held: set[Subscriber] = field(default_factory=set)
 
 
-_Audience = list[tuple[Filter, bool, list[tuple[Subscriber, int]], list[Subscriber]]]
+@dataclass(slots=True)
+class _Audience:
+    """Who is served by a dispatch: a group as it was. Two lists and not one of pairs: ten thousand pairs a message
+    would keep the garbage collector busy."""
+
+    filter: Filter
+    compressed: bool
+    ready: list[Subscriber]
+    descriptors: list[int]
+    held: list[Subscriber]
 
 
 class Fanout:
@@ -183,8 +51,9 @@ class Fanout:
         self._statistics = statistics
         self._write = write
         self._groups: dict[tuple[Filter, bool], _Group] = {}
-        # Those who became ready, were held or left since the last dispatch began: it has to look at them again.
+        # Those who became ready, were held or left since the dispatch under way began: it has to look at them again.
         self._changed: set[Subscriber] = set()
+        self._dispatching = False
 
     def join(self, subscriber: Subscriber) -> None:
         """`subscriber` gets what is dispatched from now on."""
@@ -206,7 +75,7 @@ class Fanout:
         group = self._group(subscriber)
         if group is not None and group.ready.pop(subscriber, None) is not None:
             group.held.add(subscriber)
-            self._changed.add(subscriber)
+            self._has_changed(subscriber)
 
     def resume(self, subscriber: Subscriber) -> None:
         """Its sink takes bytes again: what waits is written first."""
@@ -215,6 +84,10 @@ class Fanout:
         if group is not None and subscriber in group.held and subscriber.sink.ready:
             group.held.remove(subscriber)
             group.ready[subscriber] = subscriber.sink.descriptor
+            self._has_changed(subscriber)
+
+    def _has_changed(self, subscriber: Subscriber) -> None:
+        if self._dispatching:
             self._changed.add(subscriber)
 
     def dispatch(self, items: Sequence[FeedItem]) -> Coroutine[None, None, None]:
@@ -222,53 +95,65 @@ class Fanout:
 
         Who that is is settled by the call itself, so who joins while it is awaited is not sent what came before.
         """
-        return self._dispatch(items, self._audience())
+        self._dispatching = True
+        return self._dispatch(items, self._audiences())
 
     def tell(self, gap: Gap) -> Coroutine[None, None, None]:
         """To be awaited like `dispatch`: tells everybody that something is missing."""
-        return _tell(gap, self._audience())
+        return _tell(gap, self._audiences())
 
     def _group(self, subscriber: Subscriber) -> _Group | None:
         return self._groups.get((subscriber.filter, subscriber.compressed))
 
-    def _audience(self) -> _Audience:
-        self._changed.clear()
+    def _audiences(self) -> list[_Audience]:
         return [
-            (filter_, compressed, list(group.ready.items()), list(group.held))
+            _Audience(filter_, compressed, list(group.ready), list(group.ready.values()), list(group.held))
             for (filter_, compressed), group in self._groups.items()
         ]
 
-    async def _dispatch(self, items: Sequence[FeedItem], audience: _Audience) -> None:
+    async def _dispatch(self, items: Sequence[FeedItem], audiences: list[_Audience]) -> None:
         turns = 0
-        for filter_, compressed, ready, held in audience:
-            selected = [item for item in items if filter_.selects(item.envelope)]
-            data = b"".join(item.framed(compressed) for item in selected)
-            for start in range(0, len(ready) if selected else 0, _SLICE):
-                part = ready[start : start + _SLICE]
-                self._serve(part, selected, data)
-                turns = await _next_turn(turns + len(part))
-            for subscriber in held if selected else ():
-                subscriber.offer(selected, data)
-            # Deciding takes time too, and there may be as many filters as subscribers.
-            turns = await _next_turn(turns + len(items) + len(held))
+        try:
+            for audience in audiences:
+                # Deciding takes time too, and there may be as many filters as subscribers.
+                turns = await self._serve_audience(audience, items, turns + len(items))
+        finally:
+            self._dispatching = False
+            self._changed.clear()
 
-    def _serve(self, part: list[tuple[Subscriber, int]], items: Sequence[FeedItem], data: bytes) -> None:
-        """Send to those who were ready when the dispatch began. Nothing of them is looked at but the descriptor: ten
-        thousand connections don't fit into a processor's caches, and finding each one out would take half as long again
-        as the sending."""
-        if not self._changed.isdisjoint(subscriber for subscriber, _ in part):
-            for subscriber, _ in part:
+    async def _serve_audience(self, audience: _Audience, items: Sequence[FeedItem], turns: int) -> int:
+        selected = [item for item in items if audience.filter.selects(item.envelope)]
+        if not selected:
+            return await _next_turn(turns)
+        data = b"".join(item.framed(audience.compressed) for item in selected)
+        for start in range(0, len(audience.ready), _SLICE):
+            turns = await _next_turn(turns + self._serve(audience, start, selected, data))
+        for subscriber in audience.held:
+            subscriber.offer(selected, data)
+            turns = await _next_turn(turns + 1)
+        return turns
+
+    def _serve(self, audience: _Audience, start: int, items: Sequence[FeedItem], data: bytes) -> int:
+        """Send to a slice of those who were ready when the dispatch began; how many they are.
+
+        Nothing of them is looked at but the descriptor: ten thousand connections don't fit into a processor's caches,
+        and finding out about each would take half as long again as the sending.
+        """
+        ready = audience.ready[start : start + _SLICE]
+        if self._changed and not self._changed.isdisjoint(ready):
+            for subscriber in ready:
                 subscriber.offer(items, data)
-            return
+            return len(ready)
         write, length = self._write, len(data)
-        for subscriber, descriptor in part:
+        for place, descriptor in enumerate(audience.descriptors[start : start + _SLICE]):
             try:
                 taken = write(descriptor, data)
             except OSError:
                 taken = 0  # full or broken: the sink meets the same, and knows what to do
             if taken < length:
-                subscriber.sink.take_rest(data[taken:])
-        self._statistics.sent += len(items) * len(part)
+                ready[place].sink.take_rest(data[taken:])
+        self._statistics.sent += len(items) * len(ready)
+        return len(ready)
 
 
 async def _next_turn(turns: int) -> int:
@@ -279,9 +164,9 @@ async def _next_turn(turns: int) -> int:
     return 0
 
 
-async def _tell(gap: Gap, audience: _Audience) -> None:
+async def _tell(gap: Gap, audiences: list[_Audience]) -> None:
     turns = 0
-    for _, _, ready, held in audience:
-        for subscriber in [*(subscriber for subscriber, _ in ready), *held]:
+    for audience in audiences:
+        for subscriber in [*audience.ready, *audience.held]:
             subscriber.tell(gap)
             turns = await _next_turn(turns + 1)

@@ -11,7 +11,8 @@ from websockets.protocol import OPEN
 
 from streamer.cursor import START, Cursor
 from streamer.hub.connection import HubConnection
-from streamer.hub.fanout import FanoutStatistics, FeedItem, Subscriber
+from streamer.hub.item import FeedItem
+from streamer.hub.subscriber import FanoutStatistics, Subscriber
 from streamer.hub.tail import Tail
 from streamer.messages import Gap
 from streamer.store import Store, StoreAway

@@ -6,7 +6,6 @@ The library's own way is a task and several timers a connection, which costs ten
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
 
 from websockets.frames import CloseCode
 
@@ -18,23 +17,32 @@ _SLICE = 100
 
 
 class Pulse:
-    """`run` pings `peers`, and parts with those from whom nothing has come since the ping before."""
+    """`run` pings those who were added, and parts with those from whom nothing has come since the ping before."""
 
-    def __init__(self, peers: Collection[HubConnection], period_s: float) -> None:
-        self._peers = peers
+    def __init__(self, period_s: float) -> None:
         self._period_s = period_s
+        self._parts: list[set[HubConnection]] = [set() for _ in range(_PARTS)]
         self.closed_gone = 0
+
+    def add(self, connection: HubConnection) -> None:
+        """Ping it from now on."""
+        self._parts[connection.number % _PARTS].add(connection)
+
+    def discard(self, connection: HubConnection) -> None:
+        """Ping it no more."""
+        self._parts[connection.number % _PARTS].discard(connection)
 
     async def run(self) -> None:
         """Keep on for ever."""
-        part = 0
         while True:
-            await asyncio.sleep(self._period_s / _PARTS)
-            part = (part + 1) % _PARTS
-            due = [connection for connection in self._peers if connection.number % _PARTS == part]
-            for turn, connection in enumerate(due, 1):
-                if not connection.ping_in_time():
-                    self.closed_gone += 1
-                    connection.dismiss(CloseCode.INTERNAL_ERROR, "no answer to a ping")
-                if turn % _SLICE == 0:
-                    await asyncio.sleep(0)
+            for part in self._parts:
+                await asyncio.sleep(self._period_s / _PARTS)
+                await self._ping(list(part))
+
+    async def _ping(self, connections: list[HubConnection]) -> None:
+        for turn, connection in enumerate(connections, 1):
+            if not connection.ping_in_time():
+                self.closed_gone += 1
+                connection.dismiss(CloseCode.INTERNAL_ERROR, "no answer to a ping")
+            if turn % _SLICE == 0:
+                await asyncio.sleep(0)

@@ -27,11 +27,13 @@ from streamer.cursor import Cursor
 from streamer.errors import StoreError
 from streamer.hub.connection import Company, HubConnection
 from streamer.hub.doorway import Asked, Policy, Refusal
-from streamer.hub.fanout import Fanout, FanoutStatistics, Subscriber, message_frame
+from streamer.hub.fanout import Fanout
 from streamer.hub.filters import Wanted
+from streamer.hub.item import message_frame
 from streamer.hub.past import Past
 from streamer.hub.pulse import Pulse
 from streamer.hub.settings import HubReport, HubSettings
+from streamer.hub.subscriber import FanoutStatistics, Subscriber
 from streamer.hub.tail import Tail
 from streamer.messages import Gap, Hello
 from streamer.store import Store
@@ -53,16 +55,17 @@ class Hub:
         self._settings = settings
         self._policy = Policy(frozenset(settings.origins), settings.page_port, tuple(settings.tokens))
         self._store = Store.connect(settings.redis_url)
-        self._fanout = Fanout()
         self._statistics = FanoutStatistics()
+        self._fanout = Fanout(self._statistics)
         self._tail = Tail(self._store, self._fanout.dispatch, self._on_reset)
         self._past = Past(self._store, self._tail, self._statistics)
         self._server: Server | None = None
         self._lag_s = 0.0
-        self._company = Company()
+        self._company = Company(self._fanout)
         self._peers: set[HubConnection] = set()
-        self._pulse = Pulse(self._peers, settings.ping_s)
+        self._pulse = Pulse(settings.ping_s)
         self._left = asyncio.Event()  # the last of them
+        self.departed = 0
         self.refused = 0
         self.closed_slow = 0
 
@@ -165,6 +168,7 @@ class Hub:
 
     async def _subscribe(self, connection: HubConnection) -> None:
         self._peers.add(connection)
+        self._pulse.add(connection)
         subscriber = connection.subscriber = Subscriber(
             connection.wanted.filter, connection, self._statistics, compressed=connection.compressed
         )
@@ -179,7 +183,10 @@ class Hub:
             await connection.close(CloseCode.TRY_AGAIN_LATER, "the store is away")
         finally:
             self._fanout.leave(subscriber)
+            connection.subscriber = None  # they know each other: freed now, and not when the collector comes round
+            self._pulse.discard(connection)
             self._peers.discard(connection)
+            self.departed += 1
             if not self._peers:
                 self._left.set()
 

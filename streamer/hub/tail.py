@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Sequence
 
 from streamer.cursor import START, Cursor, EntryId
 from streamer.errors import StoreError
-from streamer.hub.fanout import FeedItem, feed_item
+from streamer.hub.item import FeedItem, feed_item
 from streamer.store import FeedPage, Store
 
 log = logging.getLogger(__name__)

@@ -57,13 +57,11 @@ class _Numbering:
 class Continuity:
     """Feed packets in their order; each is told whether a picture that others refer to is missing before it.
 
-    Of a codec other than H.264 nothing is known, and nothing is told to be missing; nor in files that keep packets by
-    their length and not behind start codes, as they lose none.
+    Of a codec other than H.264 nothing is known, and nothing is told to be missing.
     """
 
     def __init__(self, codec: str, extradata: bytes | None) -> None:
-        # An AVCDecoderConfigurationRecord begins with its version (ISO/IEC 14496-15 5.3.3.1).
-        self._reads = codec == "h264" and not (extradata and extradata[0] == 1)
+        self._reads = codec == "h264"
         self._numbering: _Numbering | None = None
         self._number: int | None = None
         if self._reads and extradata:

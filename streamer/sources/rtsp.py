@@ -9,12 +9,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from typing import Literal
+from urllib.parse import urlsplit
 
 import av
 from av.container import InputContainer
 
 from streamer.sources.faults import SourceFault
 from streamer.sources.inputs import Packet, choose, demux
+from streamer.sources.knock import knock
 from streamer.sources.timeline import Alignment
 
 # A socket that has brought nothing for this long ends the connection; the source's own patience is of the same length.
@@ -43,15 +45,25 @@ class RtspOpener:
         self._transport = transport
         self._video = video
         self._audio = audio
+        self._was_open = False
 
     def open(self, stop: threading.Event) -> RtspInput:
         """Connect. The session description says what comes; only where it does not are packets looked into."""
+        if self._was_open:
+            self._wait_for_answer(stop)
         try:
             return self._open(_NO_PROBE)
         except SourceFault:
             if stop.is_set():
                 raise
             return self._open(_PROBE)
+
+    def _wait_for_answer(self, stop: threading.Event) -> None:
+        """A camera that was there and is not comes back at any moment, and FFmpeg would be slow to see it."""
+        parts = urlsplit(self._url)
+        port = parts.port or (322 if parts.scheme == "rtsps" else 554)
+        if parts.hostname and not knock(parts.hostname, port, _OPEN_TIMEOUT_S, stop):
+            raise SourceFault("no answer in time", permanent=False)
 
     def _open(self, probe: dict[str, str]) -> RtspInput:
         options = {
@@ -67,10 +79,12 @@ class RtspOpener:
         except av.error.InvalidDataError:
             raise SourceFault("what answers is no RTSP camera; check address and port", permanent=True) from None
         try:
-            return RtspInput(container, video=self._video, audio=self._audio)
+            opened = RtspInput(container, video=self._video, audio=self._audio)
         except BaseException:
             container.close()
             raise
+        self._was_open = True
+        return opened
 
 
 class RtspInput:

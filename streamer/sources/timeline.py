@@ -141,6 +141,7 @@ class Timeline:
         place_ns = track.axis.advance(self._read(track, stamp) if trusted else None, may_join=stamp.delayed)
         if trusted:
             self._observe(track, stamp, place_ns)
+        track.arrived_ns = stamp.arrived_ns
         if track.offset is None:
             self._join(track, stamp.arrived_ns - place_ns, stamp.arrived_ns)
         offset_ns = self._follow(track, stamp.arrived_ns)
@@ -174,7 +175,6 @@ class Timeline:
         arrived_ns = track.arrived_ns if stamp.delayed else stamp.arrived_ns
         if arrived_ns is not None and stamp.order_ns is not None:
             track.delay.add(arrived_ns, arrived_ns - place_ns)
-        track.arrived_ns = stamp.arrived_ns
 
     def _placed(self, stamp: Stamp, order_ns: int) -> Placed:
         media_ns = order_ns + lead_ns(stamp)
@@ -213,6 +213,7 @@ class Timeline:
         if written_ns is not None or track.axis.last_ns is not None:
             place_ns = track.axis.advance(written_ns, may_join=stamp.delayed)
             self._observe(track, stamp, place_ns)
+            track.arrived_ns = stamp.arrived_ns
         self._waiting.append(_Waiting(stamp, place_ns))
         least_ns = track.delay.least_ns(now_ns)
         if track.settled_ns is None:

@@ -84,7 +84,9 @@ async def test_a_sampler_samples_until_it_is_told_to_end(exposed: HTTPServer) ->
     """It follows a process' figures, its tasks where it tells them, late segments by stream, and survives a moment
     without an answer."""
     exposed.text = 'streamer_tasks 12\nstreamer_late_total{stream="door"} 3\n'  # type: ignore[attr-defined]
-    sampler = Sampler(SimpleNamespace(page=page(exposed), pid=os.getpid(), hub=os.getppid()))  # type: ignore[arg-type]
+    sampler = Sampler(
+        SimpleNamespace(page=page(exposed), pid=os.getpid(), hub=None, readers=[os.getpid(), os.getppid()])
+    )  # type: ignore[arg-type]
     over = asyncio.Event()
     task = asyncio.create_task(sampler.run(over))
     await eventually(lambda: sampler.latest)
@@ -129,3 +131,24 @@ def test_queues_are_held_against_their_bounds(depths: dict[str, float], queue: s
 def test_a_queue_without_a_bound_is_kept() -> None:
     """What has no bound can't exceed it."""
     assert Deepest(most=10.0).kept
+
+
+def test_what_several_processes_hold_is_one_figure_of_one_life() -> None:
+    """Figures of processes that work together are summed; when one of them is replaced a new life begins, whose first
+    seconds are left out; a moment at which one is gone is no sample."""
+    sampler = Sampler(SimpleNamespace())  # type: ignore[arg-type]
+    series = sampler._series["readers"]
+    sampler._hold("readers", [os.getpid(), os.getpid()], {})
+    alone = held(os.getpid())
+    assert alone is not None and series.values["threads"] == [2.0 * alone.threads]
+    sampler._hold("readers", [os.getpid(), 2**22 + 1], {})
+    sampler._hold("readers", [], {})
+    assert len(series.times_s) == 1
+    began_s = series.times_s[0]
+    for second in range(1, 100):
+        pids = (1, 2) if second < 50 else (1, 3)
+        # The new process begins with 90 MB and has 50 from its tenth second on.
+        mb = 50.0 if second < 50 or second > 60 else 90.0
+        series.add(began_s + second, pids, {"rss_mb": mb, "descriptors": 9.0, "threads": 3.0})
+    found = series.slopes(began_s + 20)["rss_mb"]
+    assert found.samples == (50 - 20) + (100 - 65) and not found.grows(0.1)

@@ -24,11 +24,11 @@ def soaked() -> Soak:
         sampler=SimpleNamespace(  # type: ignore[arg-type]
             late={"steady-0": 0.0},
             queues={"media": Deepest(8.0, 8.0)},
-            total={"streamer_hub_restarts_total": 1.0}.get,
+            total={"streamer_hub_restarts_total": 1.0, "streamer_reader_deaths_total": 1.0}.get,
         ),
         churn=SimpleNamespace(),  # type: ignore[arg-type]
         faults=SimpleNamespace(  # type: ignore[arg-type]
-            injected={"hub": 1},
+            injected={"hub": 1, "reader": 1},
             recoveries=[
                 Recovery("camera", "steady-0", 0.6),
                 Recovery("hub", "steady-0", 2.4),
@@ -67,7 +67,8 @@ def test_a_run_in_which_all_went_well() -> None:
         ("faults.recoveries", [Recovery("camera", "steady-0", None)], "no labels of steady-0 again after camera"),
         ("faults.recoveries", [Recovery("hub", "steady-0", None)], "no labels of steady-0 again after hub"),
         ("faults.recoveries", [Recovery("network", "steady-1", 2.01)], "labels of steady-1 2.01 s after network"),
-        ("faults.injected", {}, "replaced 1 times and killed 0 times"),
+        ("faults.injected", {"hub": 1}, "1 reader processes ended and 0 were killed"),
+        ("faults.injected", {"hub": 2, "reader": 1}, "1 hub processes ended and 2 were killed"),
         ("slopes", {"hub": {"rss_mb": Slope(400.0, 300.0, 500.0, 13.0, 120)}}, "rss_mb of the hub grew by 13.0"),
         ("slopes", {"service": {"descriptors": Slope(180.0, 150.0, 210.0, 6.0, 120)}}, "descriptors of the service"),
         ("ended_early", True, "ended by itself"),

@@ -50,8 +50,8 @@ def test_epochs_are_named_in_order_whatever_the_clock_does(jump_ns: int) -> None
 async def test_a_wall_clock_that_jumps(
     valkey: Valkey, looping_clip: Path, toolkit_camera: StartCamera, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Set back by an hour and then ahead by two, within an epoch and over a reconnect: no segment is late, missing or
-    twice, none is marked as delivered late, the epochs' names grow, and every cursor stays a place to resume from."""
+    """Set ahead by an hour and then back by two within an epoch, and still so at a reconnect: no segment is late,
+    missing or twice, none is marked as delivered late, the epochs' names grow, and every cursor stays a place to resume from."""
     camera, clock = toolkit_camera(looping_clip), JumpingClock()
     monkeypatch.setattr(served, "HostClock", lambda: clock)
     options = Options(
@@ -67,18 +67,18 @@ async def test_a_wall_clock_that_jumps(
     service = Service(options)
     async with service.running():
         await until(lambda: holds(3), 20)
-        for offset_ns in (-HOUR_NS, HOUR_NS):
+        for offset_ns in (HOUR_NS, -HOUR_NS):
             clock.offset_ns = offset_ns
             before = len(of_stream(await stored(valkey.url), "door"))
             await until(lambda before=before: holds(before + 2), 10)
-            jumped_s = time.monotonic()
-            camera.restart()
-            await until(lambda before=before: holds(before + 6), 15)
-            report("four segments after a jump and a restart of the camera", jumped_s)
+        jumped_s = time.monotonic()
+        camera.restart()
+        await until(lambda: holds(before + 6), 15)
+        report("four segments after the jumps and a restart of the camera", jumped_s)
         page, _ = await service.segments("door", None, None, 1000)
-        assert len(page) >= 14
+        assert len(page) >= 11
     messages = await stored(valkey.url)
     nothing_wrong(account_of(messages))
     assert not [m for m in messages if m.get("delivered_late")]
     epochs = list(dict.fromkeys(m["epoch"] for m in of_stream(messages, "door")))
-    assert len(epochs) == 3 and epochs == sorted(epochs)
+    assert len(epochs) == 2 and epochs == sorted(epochs)

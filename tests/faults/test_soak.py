@@ -13,7 +13,7 @@ import pytest
 
 from streamer.bench.visitors import Visitors
 
-FAULTS = {"camera", "network", "store_frozen", "store_killed", "hub"}
+FAULTS = {"camera", "network", "store_frozen", "store_killed", "reader", "hub"}
 
 
 async def soak(clip: Path, minutes: int) -> dict[str, Any]:
@@ -48,7 +48,8 @@ def kept(result: dict[str, Any], minutes: int) -> None:
     assert result["churn"]["added"] == result["churn"]["removed"] > 8 * minutes
     assert set(result["visitors"]) >= set(Visitors.KINDS)
     assert result["store_breaks"] == result["faults"]["store_killed"]
-    assert set(result["slopes"]["service"]) >= {"rss_mb", "descriptors", "threads"}
+    for process in ("service", "hub", "readers"):
+        assert set(result["slopes"][process]) >= {"rss_mb", "descriptors", "threads"}
     assert {"rss_slope_mb_h", "fd_slope_h", "threads_slope_h", "tasks_slope_h", "commit", "machine"} <= set(result)
 
 

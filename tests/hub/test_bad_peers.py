@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 
 import pytest
 from websockets.asyncio.client import connect
@@ -60,6 +61,28 @@ async def test_one_who_reads_nothing_is_sent_away(serving: Serving, publisher: P
     assert serving.hub.report().closed_slow == 1
     assert not serving.hub.blocked
     assert serving.hub._fanout._groups == {}
+
+
+async def test_one_who_reads_a_byte_now_and_then_is_sent_away(serving: Serving, publisher: Publisher) -> None:
+    """A byte at a time is no way to keep a place: the connection is ended, what waited for it was bounded and is freed,
+    and one beside it gets every message meanwhile."""
+    async with connect(serving.url()) as quick, contextlib.AsyncExitStack() as stack:
+        await receive(quick)
+        trickle = await stack.enter_async_context(not_reading(serving.url()))
+        raw = trickle.transport.get_extra_info("socket")
+        reading = asyncio.create_task(receive_until(quick, seq_is(3999)))
+        await published(publisher, 0, 4000)
+        slow = next(c for c in serving.hub._peers if c.paused)
+        assert slow.subscriber is not None and slow.subscriber.waiting <= 1024
+        taken = 0
+        while serving.hub.clients == 2:
+            with contextlib.suppress(BlockingIOError):
+                taken += len(os.read(raw.fileno(), 1))
+            await asyncio.sleep(0.02)
+        assert 10 < taken < 10_000
+        assert [m["seq"] for m in await reading] == list(range(4000))
+    assert serving.hub.report().closed_slow == 1
+    assert not serving.hub.blocked
 
 
 async def test_a_subscriber_that_floods_is_sent_away(serving: Serving, publisher: Publisher) -> None:

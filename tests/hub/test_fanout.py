@@ -2,33 +2,66 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import struct
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.cursor import EntryId
-from streamer.hub.fanout import Fanout, FanoutStatistics, FeedItem, Subscriber, feed_item
+from streamer.hub.fanout import Fanout
 from streamer.hub.filters import Filter
-from streamer.hub.frames import text_frame
+from streamer.hub.item import FeedItem, feed_item
+from streamer.hub.subscriber import FanoutStatistics, Subscriber
 from streamer.messages import Gap, encode
 from tests.stores import segment
 
 
 class Sink:
-    """Takes bytes until it is told not to; reads the frames back."""
+    """Takes bytes until it is told not to, or until `room` is used up (then `on_full`); reads the frames back."""
 
-    def __init__(self) -> None:
+    def __init__(self, descriptor: int = 0) -> None:
+        self.descriptor = descriptor
         self.blocked = False
+        self.room = 1 << 30
         self.data = b""
+        self.on_full: Callable[[], None] = lambda: None
+
+    @property
+    def ready(self) -> bool:
+        return not self.blocked
 
     def take(self, data: bytes) -> bool:
-        if not self.blocked:
-            self.data += data
-        return not self.blocked
+        if self.blocked:
+            return False
+        taken = min(self.room, len(data))
+        self.room -= taken
+        self.data += data[:taken]
+        if taken < len(data):
+            self.take_rest(data[taken:])
+        return True
+
+    def take_rest(self, data: bytes) -> None:
+        """What a transport does: keeps it, and says that it is full."""
+        assert not self.blocked
+        self.data += data
+        self.blocked = True
+        self.on_full()
+
+    def write(self, data: bytes) -> int:
+        """What a socket does: takes as much as there is room for."""
+        assert not self.blocked, "written to while something else waits before it"
+        if not self.room:
+            raise BlockingIOError
+        taken = data[: self.room]
+        self.room -= len(taken)
+        self.data += taken
+        return len(taken)
 
     def messages(self) -> list[dict[str, object]]:
         found, data = [], self.data
@@ -53,15 +86,6 @@ EVERYTHING = Filter()
 
 def subscriber(sink: Sink, filter_: Filter = EVERYTHING, capacity: int = 4) -> Subscriber:
     return Subscriber(filter_, sink, FanoutStatistics(), capacity)
-
-
-@given(st.binary(max_size=200_000).map(lambda data: data.hex().encode()[:140_000]))
-def test_a_frame_holds_its_payload(payload: bytes) -> None:
-    """The three forms of the length field are those of RFC 6455."""
-    frame = text_frame(payload)
-    assert frame.endswith(payload)
-    header = len(frame) - len(payload)
-    assert header == (2 if len(payload) < 126 else 4 if len(payload) < 65536 else 10)
 
 
 @pytest.mark.parametrize(
@@ -110,16 +134,7 @@ def test_a_subscriber_gets_each_message_or_is_told_that_it_is_missing(steps: lis
         assert one.waiting <= capacity
     sink.blocked = False
     one.flush()
-    expected = 0
-    for message in sink.messages():
-        if message["type"] == "gap":
-            assert message["first"] == f"{expected}-0@5f3a"
-            expected += int(str(message["count"]))
-            assert message["last"] == f"{expected - 1}-0@5f3a"
-        else:
-            assert message["seq"] == expected
-            expected += 1
-    assert expected == number
+    assert _accounted(sink) == number
 
 
 def test_a_gap_of_unknown_size_swallows_what_waits() -> None:
@@ -136,9 +151,16 @@ def test_a_gap_of_unknown_size_swallows_what_waits() -> None:
     assert sink.messages()[0]["count"] is None
 
 
+def fanout_to(sinks: Sequence[Sink]) -> Fanout:
+    """A fan-out that writes to these sinks by their descriptors."""
+    by_descriptor = {sink.descriptor: sink for sink in sinks}
+    return Fanout(FanoutStatistics(), lambda descriptor, data: by_descriptor[descriptor].write(data))
+
+
 async def test_a_message_goes_to_those_who_select_it() -> None:
     """Filters are decided a group; who left gets nothing, and an empty group is forgotten."""
-    fanout, everything, doors, left = Fanout(), Sink(), Sink(), Sink()
+    everything, doors, left = sinks = [Sink(number) for number in range(3)]
+    fanout = fanout_to(sinks)
     fanout.join(subscriber(everything))
     fanout.join(subscriber(doors, Filter(frozenset({"d*"}))))
     gone = subscriber(left, Filter(frozenset({"l*"})))
@@ -154,9 +176,9 @@ async def test_a_message_goes_to_those_who_select_it() -> None:
 
 async def test_frames_are_shared() -> None:
     """Queues of slow subscribers hold the very same objects."""
-    sinks = [Sink() for _ in range(3)]
+    sinks = [Sink(number) for number in range(3)]
     slow = [subscriber(sink) for sink in sinks]
-    fanout = Fanout()
+    fanout = fanout_to(sinks)
     for one, sink in zip(slow, sinks, strict=True):
         sink.blocked = True
         fanout.join(one)
@@ -164,3 +186,85 @@ async def test_frames_are_shared() -> None:
     await fanout.dispatch([shared])
     assert all(one._queue[0] is shared for one in slow)
     assert msgspec.json.decode(shared.frame[4:])["seq"] == 1
+
+
+async def test_those_who_ask_for_compression_share_one_compressed_frame() -> None:
+    """The frame is made once, only where somebody wants it, and holds the very message when it is unpacked."""
+    plain, first, second = sinks = [Sink(number) for number in range(3)]
+    fanout = fanout_to(sinks)
+    fanout.join(subscriber(plain))
+    shared = item(1)
+    await fanout.dispatch([shared])
+    assert shared._compressed is None
+    for sink in (first, second):
+        fanout.join(Subscriber(EVERYTHING, sink, FanoutStatistics(), compressed=True))
+    await fanout.dispatch([shared])
+    assert first.data == second.data == shared.framed(True)
+    assert shared.framed(True) is shared.framed(True)
+    assert plain.messages() == [msgspec.json.decode(shared.frame[4:])] * 2
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+async def test_who_joins_in_the_middle_of_a_dispatch_is_not_sent_what_came_before(ahead: int) -> None:
+    """A dispatch is sliced, and others come and go meanwhile: it serves those who were there when it was called."""
+    sinks = [Sink(number) for number in range(1000)]
+    fanout = fanout_to(sinks)
+    crowd = [subscriber(sink) for sink in sinks[:-1]]
+    for one in crowd:
+        fanout.join(one)
+    dispatching = asyncio.create_task(fanout.dispatch([item(1)]))
+    for _ in range(ahead):
+        await asyncio.sleep(0)
+    fanout.join(subscriber(sinks[-1]))
+    fanout.leave(crowd[-1])
+    sinks[-2].blocked = True  # its connection is over, and its descriptor may be another's by now
+    await dispatching
+    assert [len(sink.messages()) for sink in sinks] == [1] * 998 + [0, 0]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["item", "full", "short", "free", "turn"]), st.integers(0, 2)), max_size=60))
+@settings(deadline=None)
+def test_sockets_that_fill_up_and_empty_at_any_moment_lose_nothing_unsaid(steps: list[tuple[str, int]]) -> None:
+    """Whenever a socket takes nothing or a part of a frame, before, in or between the slices of a dispatch, what comes
+    out of it are whole frames in order, and what is missing is told."""
+    asyncio.run(_any_moment(steps))
+
+
+async def _any_moment(steps: list[tuple[str, int]]) -> None:
+    sinks = [Sink(number) for number in range(3)]
+    fanout = fanout_to(sinks)
+    ones = [subscriber(sink) for sink in sinks]
+    for one, sink in zip(ones, sinks, strict=True):
+        fanout.join(one)
+        sink.on_full = partial(fanout.hold, one)
+    number, dispatching = 0, asyncio.create_task(asyncio.sleep(0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("streamer.hub.fanout._SLICE", 1)
+        for step, which in [*steps, ("free", 0), ("free", 1), ("free", 2)]:
+            if step == "item":
+                await dispatching
+                dispatching = asyncio.create_task(fanout.dispatch([item(number)]))
+                number += 1
+            elif step == "turn":
+                await asyncio.sleep(0)
+            else:
+                sinks[which].room = {"full": 0, "short": 7, "free": 1 << 30}[step]
+                if step == "free" and sinks[which].blocked:
+                    sinks[which].blocked = False
+                    fanout.resume(ones[which])
+        await dispatching
+    assert [_accounted(sink) for sink in sinks] == [number] * 3
+
+
+def _accounted(sink: Sink) -> int:
+    """How many messages are there or told to be missing, in order."""
+    expected = 0
+    for message in sink.messages():
+        if message["type"] == "gap":
+            assert message["first"] == f"{expected}-0@5f3a"
+            expected += int(str(message["count"]))
+            assert message["last"] == f"{expected - 1}-0@5f3a"
+        else:
+            assert message["seq"] == expected
+            expected += 1
+    return expected

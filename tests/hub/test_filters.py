@@ -70,6 +70,12 @@ def test_a_query_is_read_back_as_it_was_written(
     assert wanted == Wanted(Filter(some, other, score or 0.0), parse_cursor(since) if since else None)
 
 
+def test_compression_is_asked_for_by_name() -> None:
+    """The one word there is for it asks for it, and saying nothing does not."""
+    assert parse_query("stream=door&compression=deflate") == Wanted(Filter(frozenset({"door"})), compressed=True)
+    assert not parse_query("stream=door").compressed
+
+
 @given(st.text(max_size=200))
 def test_no_query_does_anything_but_parse_or_be_refused(query: str) -> None:
     """Arbitrary text gives a meaning or a ValueError with a text."""
@@ -91,6 +97,8 @@ def test_no_query_does_anything_but_parse_or_be_refused(query: str) -> None:
         ("label=" + "x" * 129, "label"),
         ("&".join(f"label=x{i}" for i in range(65)), "label"),
         ("steam=door", "steam"),
+        ("compression=gzip", "compression"),
+        ("compression=deflate&compression=deflate", "compression"),
         ("stream=%ff", "UTF-8"),
         ("x" * 5000, "longer"),
         ("&".join("a=1" for _ in range(200)), "NAME=VALUE"),

@@ -1,0 +1,83 @@
+"""The end of the feed, followed: what was begun is passed on to the end, and a failure is not silent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from streamer.cursor import Cursor
+from streamer.hub.item import FeedItem
+from streamer.hub.tail import Tail
+from streamer.publish import Publisher
+from streamer.store import Store
+from tests.hub.serving import published, publisher_fixture
+from tests.stores import store_fixture, until, valkey_fixture
+
+__all__ = ["publisher_fixture", "store_fixture", "valkey_fixture"]
+
+
+class Audience:
+    """Takes its time over what it is given."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.seqs: list[int] = []
+        self.go = asyncio.Event()
+
+    async def items(self, items: Sequence[FeedItem]) -> None:
+        self.begun += 1
+        await self.go.wait()
+        self.seqs += [item.envelope.seq for item in items]
+
+    async def reset(self, before: Cursor) -> None:
+        raise AssertionError("the store was not emptied")
+
+
+async def test_what_is_being_passed_on_at_the_stop_is_passed_on_to_the_end(store: Store, publisher: Publisher) -> None:
+    """Cancelled in the middle of a dispatch, the tail gives the rest of it and of the feed before it ends, in order."""
+    audience = Audience()
+    tail = Tail(store, audience.items, audience.reset)
+    following = asyncio.create_task(tail.follow())
+    assert await tail.begun(5)
+    await published(publisher, 0, 1)
+    await until(lambda: audience.begun == 1)
+    await published(publisher, 1, 5)
+    following.cancel()
+    await asyncio.wait([following])
+    assert audience.seqs == []
+    audience.go.set()
+    await tail.finish()
+    assert audience.seqs == [0, 1, 2, 3, 4]
+
+
+async def test_messages_are_passed_on_one_page_at_a_time(store: Store, publisher: Publisher) -> None:
+    """What comes while a page is being passed on waits in the store and comes next, together."""
+    audience = Audience()
+    tail = Tail(store, audience.items, audience.reset)
+    following = asyncio.create_task(tail.follow())
+    assert await tail.begun(5)
+    await published(publisher, 0, 1)
+    await until(lambda: audience.begun == 1)
+    await published(publisher, 1, 30)
+    assert audience.begun == 1
+    audience.go.set()
+    await until(lambda: len(audience.seqs) == 30)
+    assert audience.seqs == list(range(30)) and audience.begun < 10
+    following.cancel()
+    await asyncio.wait([following])
+
+
+async def test_a_failure_in_passing_on_ends_the_following(store: Store, publisher: Publisher) -> None:
+    """So that whoever runs it can see, and replace the process."""
+
+    async def broken(_: Sequence[FeedItem]) -> None:
+        raise RuntimeError("broken")
+
+    tail = Tail(store, broken, Audience().reset)
+    following = asyncio.create_task(tail.follow())
+    assert await tail.begun(5)
+    await published(publisher, 0, 1)
+    with pytest.raises(RuntimeError, match="broken"):
+        await asyncio.wait_for(following, 5)
