@@ -72,6 +72,7 @@ class Checkpoint:
 
 def save(checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> None:
     """Writes the checkpoint to its path, whole or not at all; folders are made. OSError where the disk refuses."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     header = {
@@ -87,7 +88,11 @@ def save(checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> None:
     checkpoint.path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="save-", dir=checkpoint.path.parent) as scratch:
         temporary = Path(scratch) / checkpoint.path.name
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, temporary, header)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+        try:
+            save_file(tensors, temporary, header)
+        except SafetensorError as error:
+            raise OSError(f"{checkpoint.path} can't be written: {error}") from error
         os.replace(temporary, checkpoint.path)
 
 

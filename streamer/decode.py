@@ -95,6 +95,7 @@ class VideoDecoder:
         self._damaged = False  # what is decoded refers to something that got lost
         self._effort: Effort = "all"
         self._started = False
+        self._resumes_ns: int | None = None  # decoding begins from here on even without a key frame
         self._keyless = 0
         self._group_packets = 0  # the most that lay between two key frames
         self._left_out = "no_keyframe"  # what is dropped before decoding begins counts as this
@@ -182,7 +183,7 @@ class VideoDecoder:
         if is_key:
             self._damaged = False
             self._leave_group(media_ns)
-        elif is_broken and self._wait_for_repair():
+        elif is_broken and self._wait_for_repair(media_ns):
             self._stats.drop("corrupt")
             return []
         self._pending.append(_Pending(packet, media_ns, is_key))
@@ -204,16 +205,18 @@ class VideoDecoder:
         self._dirty = True
         return frames
 
-    def _wait_for_repair(self) -> bool:
+    def _wait_for_repair(self, media_ns: int) -> bool:
         """A picture got lost, and those that refer to it are wrong: whether to leave out all up to the next key frame.
 
         Where that is far away they are used, and stand for half their time.
         """
         self._damaged = True
-        if not 0 < self._gops.distance_ns <= _HEALS_WITHIN_NS:
+        usual_ns = self._gops.usual_ns
+        if usual_ns > _HEALS_WITHIN_NS:
             return False
         self._left_out = "corrupt"
         self._give_up()
+        self._resumes_ns = None if usual_ns else media_ns + _HEALS_WITHIN_NS
         return True
 
     def ease(self, effort: Effort, reason: str) -> None:
@@ -234,6 +237,7 @@ class VideoDecoder:
         self._pending.clear()
         self._pending_bytes = 0
         self._started = False
+        self._resumes_ns = None
         self._keyless = 0
         self._dirty = True
 
@@ -260,7 +264,10 @@ class VideoDecoder:
     def _may_start(self, media_ns: int, is_key: bool) -> bool:
         due_ns = self._grid.due_ns
         if not self._started:
-            if not is_key and self._keyless < max(_KEYLESS_PACKETS, 2 * self._group_packets):
+            waits = self._keyless < max(_KEYLESS_PACKETS, 2 * self._group_packets)
+            if self._resumes_ns is not None and media_ns >= self._resumes_ns:
+                waits = False
+            if waits and not is_key:
                 self._stats.drop(self._left_out)
                 return False
             self._started = True
@@ -322,7 +329,7 @@ class VideoDecoder:
                 if has_picture(item.packet, self._units):
                     self.refused += 1
                     self._stats.drop("corrupt")
-                    self._wait_for_repair()
+                    self._wait_for_repair(item.media_ns)
                 continue
             self.refused = 0 if pictures else self.refused
             self._cost_ns += (time.perf_counter_ns() - begun_ns - self._cost_ns) // 8
@@ -341,13 +348,14 @@ class VideoDecoder:
         frames = []
         self._stats.frames_decoded += len(pictures)
         for picture in pictures:
+            if picture.is_corrupt:
+                # Also where it is no sample: those that follow refer to it.
+                self._stats.drop("corrupt")
+                self._wait_for_repair(self._order_ns or 0)
+                continue
             media_ns = picture.pts
             is_key = picture.key_frame and self._gops.are_rare(self._grid)
             if media_ns is None or not self._grid.is_due(media_ns, is_key, self._slack_ns):
-                continue
-            if picture.is_corrupt:
-                self._stats.drop("corrupt")
-                self._wait_for_repair()
                 continue
             rgb = self._convert(picture)
             frames.append(Frame(media_ns, self._stands_for_ns, arrived_ns, rgb))

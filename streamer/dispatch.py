@@ -18,6 +18,7 @@ from streamer.clock import Clock
 from streamer.media import Scores, Window
 from streamer.messages import Reason, Status
 from streamer.schedule import Batch, Scheduler, ScheduleStatistics
+from streamer.turns import ask_for_short_turns
 
 log = logging.getLogger(__name__)
 
@@ -207,6 +208,7 @@ class Dispatcher:
     # -- the guard's thread -------------------------------------------------------------------------------------------
 
     def _guard(self) -> None:
+        ask_for_short_turns()
         while True:
             with self._lock:
                 if self._stopping:

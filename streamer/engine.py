@@ -261,3 +261,6 @@ def _ready(weights_dir: Path | None, progress: Progress | None) -> tuple[checkpo
         return checkpoint, export.export(checkpoint, fetched)
     except (weights.WeightsFetchError, checkpoints.CheckpointError) as error:
         raise WeightsError(str(error)) from error
+    except OSError as error:
+        remedy = "make room there, or name another folder by STREAMER_CACHE"
+        raise WeightsError(f"the models can't be made ready in {weights.cache_dir()}: {error}; {remedy}") from error

@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 
 STEPS = ("frames", "keyframes", "video")
 """What is left out at level 1, 2 and 3, each on top of the ones before: every second picture isn't encoded; pictures
-between key frames aren't decoded; no picture is decoded (a camera without sound keeps one picture a window)."""
+between key frames aren't decoded; no picture is decoded (a camera without sound keeps one picture a window), and what
+sound a window that was shed leaves to the next one stays out of that (`sound`)."""
 
 # Descents after the first, in the time that calm had to last for it.
 _STRIDES = 4
+# How much longer a climb is given to tell while all can still be answered.
+_PATIENCE = 8
 # How much of a newly measured part of busy time counts: ticks come twice a second, and work comes in beats of a second.
 _NEW = 0.25
 # The part of the engine's time that must be less busy than when a descent failed, for the load to have fallen.
@@ -59,7 +62,7 @@ class Ladder:
     _descended_ns: int = -(1 << 62)
     _calm_from_ns: int = -(1 << 62)
     _hold_ns: int = 0
-    _busy: float = 0.0
+    _busy: float | None = None
     # How busy the engine was when a descent began that turned out to be too early.
     _busy_at_descent: float = 0.0
     _failed_at: float = 0.0
@@ -102,11 +105,11 @@ class Ladder:
         """How many times it was climbed or descended."""
         return self.climbs + self.descents
 
-    def strain(self, now_ns: int) -> bool:
-        """Not all can be answered in time as it is: climb, unless a climb has only just begun to tell. Says whether it
-        did."""
+    def strain(self, now_ns: int, *, urgent: bool = True) -> bool:
+        """Not all can be answered in time as it is, or (not `urgent`) only just: climb, unless a climb has only just
+        begun to tell. Says whether it did."""
         self.disturb(now_ns)
-        if now_ns - self._climbed_ns < self.policy.climb_every_ns:
+        if now_ns - self._climbed_ns < self.policy.climb_every_ns * (1 if urgent else _PATIENCE):
             return False
         free = [rung for rung in self._rungs.values() if rung.level < len(STEPS)]
         if not free:
@@ -131,25 +134,25 @@ class Ladder:
     def tick(self, now_ns: int, busy: float) -> bool:
         """Time has passed (half a second), `busy` (0 to 1) of it at work: descend if calm has lasted. Says whether it
         did."""
-        self._busy += _NEW * (busy - self._busy)
-        if 1.0 - self._busy < self.policy.spare:
+        usual = self._busy = busy if self._busy is None else self._busy + _NEW * (busy - self._busy)
+        if 1.0 - usual < self.policy.spare:
             self.disturb(now_ns)
         raised = [rung for rung in self._rungs.values() if rung.level]
-        calm_ns, hold_ns = now_ns - self._calm_from_ns, self._hold(bool(raised), now_ns)
+        calm_ns, hold_ns = now_ns - self._calm_from_ns, self._hold(bool(raised), usual, now_ns)
         if not raised or calm_ns < hold_ns or now_ns - self._descended_ns < hold_ns // _STRIDES:
             return False
         raised.sort(key=lambda rung: (-rung.level, -rung.weight, rung.changed_ns))
         for rung in raised[: max(1, round(self.policy.descend_part * len(self._rungs)))]:
             rung.level -= 1
             rung.changed_ns = now_ns
-        self._descended_ns, self._busy_at_descent = now_ns, self._busy
+        self._descended_ns, self._busy_at_descent = now_ns, usual
         self.descents += 1
         return True
 
-    def _hold(self, is_raised: bool, now_ns: int) -> int:
+    def _hold(self, is_raised: bool, busy: float, now_ns: int) -> int:
         """How long calm must last now. Longer after descents that were too early, until the engine has clearly less to
         do than then, or all has been well for long with nothing left out."""
         well = not is_raised and now_ns - self._calm_from_ns >= self.policy.longest_hold_ns
-        if well or self._busy < self._failed_at - _FALLEN:
+        if well or busy < self._failed_at - _FALLEN:
             self._hold_ns, self._failed_at = 0, 0.0
         return max(self._hold_ns, self.policy.hold_ns)

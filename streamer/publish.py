@@ -164,10 +164,6 @@ class Publisher:
         """What is wrong with the store, None while all is well. Any thread may ask."""
         return self._health.outage()
 
-    def publish_ns(self, quantile: float) -> int:
-        """`quantile` (0 to 1) of the time from hand-over to acknowledgement of late, outages apart."""
-        return self._times.quantile(quantile)
-
     # --- sending -------------------------------------------------------------------------------------------------
 
     def _turn(self, stream: str) -> None:
@@ -206,7 +202,8 @@ class Publisher:
         await self._claim([stream for stream in streams if not self._backlogs[stream].owner])
         if not self._knows_clock:
             await self._look_at_the_clock()
-        await self._send([stream for stream in streams if stream in self._backlogs])
+        # Meanwhile a stream may have been closed, and opened anew: it is claimed with the next round.
+        await self._send([stream for stream in streams if (b := self._backlogs.get(stream)) and b.owner])
 
     async def _look_at_the_clock(self) -> None:
         """Know how the store's clock stands. An answer that took long says little, as it may have lain in the store."""
@@ -376,7 +373,6 @@ class Publisher:
 
     def _failed(self, error: StoreError) -> None:
         # What comes back may be another server with another clock.
-        self._store_clock.forget()
         self._knows_clock = False
         self._health.failed(error)
         self.statistics.outages = self._health.outages

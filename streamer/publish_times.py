@@ -93,10 +93,6 @@ class StoreClock:
                 return
         self._offset_ns, self._half_width_ns, self._at_ns = middle, half_width, acked_ns
 
-    def forget(self) -> None:
-        """It may be another store from here on, or another clock."""
-        self._offset_ns = None
-
     def store_us(self, monotonic_ns: int | None) -> int | None:
         """The reading of the store's clock at `monotonic_ns`; None where nothing is known."""
         if monotonic_ns is None or self._offset_ns is None:

@@ -3,8 +3,7 @@
 Earliest deadline first over all streams, as long as all that wait can be answered in time. Whether a batch can make it
 is decided *before* computing, from batch times measured as they happen: it starts only when now + batch time +
 publishing time is before the earliest deadline in it. When not all can make it, the ladder leaves work out, and what is
-still too much is shared fairly: the stream that has had the least for its weight comes first, so that none starves
-(virtual time of start-time fair queueing, Goyal, Vin and Cheng 1996).
+still too much is shared fairly: the stream that has had the least for its weight comes first.
 
 Waiting up to the deadline is allowed, and to shed a window that could have been answered is a fault: windows are shed
 in one place only, when their time is up.
@@ -12,19 +11,19 @@ in one place only, when their time is up.
 
 from __future__ import annotations
 
-import heapq
-from bisect import insort
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from streamer.batch_times import BatchTimes
-from streamer.easing import Encoded, Offer
 from streamer.ladder import Ladder
+from streamer.lanes import Item, Lanes
 from streamer.media import Window, Work, WorkCosts
 
 _HIGH = 0.99
-# By how many answers for its weight a stream may have had less than the others when it comes back.
-_CREDIT = 5.0
+# For how long after there was not enough for all it is noted down who has had what.
+_SHORT_NS = 2_000_000_000
+# How long after a batch it is taken for possible that the next one would be as quick as on an idle machine.
+_IDLE_NS = 1_000_000_000
 # A batch that has taken this many times what it should have, and this long, hangs.
 _HANGS, _HANGS_NS = 5, 500_000_000
 # A batch of several windows takes no more of the latency bound than one in so many: what closes meanwhile waits for it.
@@ -67,32 +66,6 @@ class Batch:
         return [entry.offered for entry in self.entries]
 
 
-@dataclass(slots=True, eq=False)
-class _Lane:
-    """One stream: what waits of it in order, what of it was encoded, and what it has had for its weight."""
-
-    name: str
-    level: int
-    had: float
-    encoded: Encoded = field(default_factory=Encoded)
-    waiting: list[_Item] = field(default_factory=list)
-
-
-@dataclass(slots=True, eq=False)
-class _Item:
-    """A window without an outcome. `cost_ns`: what is new in it by the model, if those of its stream before it are
-    computed first (save those that were `skipped`: it was too late for them when they were last looked at)."""
-
-    window: Window
-    lane: _Lane
-    order: int
-    cost_ns: int = 0
-    alone: bool = False
-    skipped: bool = False
-    chosen: bool = False
-    is_open: bool = True
-
-
 @dataclass(slots=True)
 class ScheduleStatistics:
     """Counts since the start. `wasted`: windows computed for nothing, because their time was up before the batch
@@ -121,24 +94,22 @@ class Scheduler:
         self.ladder = ladder or Ladder()
         self.reserve_ns = 0
         self.statistics = ScheduleStatistics()
-        # By deadline, then by arrival: what waits for compute.
-        self._waiting: list[tuple[int, int, _Item]] = []
-        self._lanes: dict[str, _Lane] = {}
-        self._virtual = 0.0
-        self._arrivals = 0
-        self._ladder_moves = 0
+        self._lanes = Lanes(costs, self.ladder)
+        self._short_ns = self._ended_ns = -(1 << 62)
+        # Since when there has been, whenever anything was to be computed, something that waited for too long.
+        self._lost_from_ns: int | None = None
         self._running: Batch | None = None
-        self._computing: tuple[_Item, ...] = ()
+        self._computing: tuple[Item, ...] = ()
         # What has been in a batch and has no outcome yet.
-        self._taken: list[_Item] = []
+        self._taken: list[Item] = []
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._lanes)
 
     @property
     def unanswered(self) -> int:
         """Windows without an outcome: waiting, or in a batch."""
-        return len(self._waiting) + len(self._taken)
+        return len(self._lanes) + len(self._taken)
 
     @property
     def running(self) -> Batch | None:
@@ -148,94 +119,68 @@ class Scheduler:
     def submit(self, window: Window) -> None:
         """Accept a closed window: it will have exactly one outcome, from `completed`, `failed`, `expire` or
         `forget`."""
-        name = window.stream
-        lane = self._lanes.get(name)
-        if lane is None:
-            lane = self._lanes[name] = _Lane(name, self.ladder.level(name), self._virtual)
-        lane.had = max(lane.had, self._virtual - _CREDIT / self.ladder.weight(name))
-        self._wait(_Item(window, lane, self._arrivals))
-
-    def _wait(self, item: _Item) -> None:
-        item.order = self._arrivals
-        self._arrivals += 1
-        insort(self._waiting, (item.window.deadline_ns, item.order, item))
-        insort(item.lane.waiting, item, key=lambda other: other.window.deadline_ns)
-        self._reckon(item.lane)
-
-    def _reckon(self, lane: _Lane) -> None:
-        """What its windows cost now, one after the other."""
-        encoded = lane.encoded if len(lane.waiting) == 1 else lane.encoded.copy()
-        for item in lane.waiting:
-            offer = encoded.offer(item.window, lane.level)
-            item.cost_ns = self._cost_ns(offer.work)
-            if not item.skipped and len(lane.waiting) > 1:
-                encoded.add(offer.window)
-
-    def _cost_ns(self, work: Work) -> int:
-        return self.times.costs.of(work) - self.times.costs.call_ns
+        self._lanes.add(window)
 
     # -- what to compute -------------------------------------------------------------------------------------------
 
     def next_batch(self, now_ns: int) -> Batch | None:
         """The batch to start at `now_ns`; None: nothing that waits can make it any more, or nothing waits."""
         assert self._running is None, "one batch at a time"
-        if not self._waiting:
+        if not len(self._lanes):
             return None
         if self._max_windows < self._policy.max_windows and now_ns >= self._grow_ns:
             self._max_windows, self._grow_ns = 2 * self._max_windows, now_ns + _GROW_NS
-        self._follow_ladder()
-        fits = self._all_fit(now_ns)
-        if not fits and self.ladder.strain(now_ns):
-            self._follow_ladder()
-            fits = self._all_fit(now_ns)
-        items = self._choose(now_ns, fair=not fits) or self._probe(now_ns)
+        self._lanes.follow_ladder()
+        fits, tight = self._all_fit(now_ns)
+        if tight and self.ladder.strain(now_ns, urgent=not fits):
+            self._lanes.follow_ladder()
+            fits, _ = self._all_fit(now_ns)
         if not fits:
-            self._charge(items)
+            self._short_ns = now_ns
+        items = self._choose(now_ns, fair=not fits) or self._probe(now_ns)
+        # What is had while there is enough for all takes nothing from anybody, and nobody has to wait for it afterwards.
+        if now_ns - self._short_ns <= _SHORT_NS:
+            self._lanes.charge(items)
         return self._start(items, now_ns) if items else None
 
-    def _charge(self, items: list[_Item]) -> None:
-        """Note down that their streams have had so much more. What is had while there is enough for all takes nothing
-        from anybody, and nobody has to wait for it afterwards."""
-        for item in items:
-            lane = item.lane
-            self._virtual = max(self._virtual, lane.had)
-            lane.had += 1.0 / self.ladder.weight(lane.name)
-
-    def _follow_ladder(self) -> None:
-        if self.ladder.moves == self._ladder_moves:
-            return
-        self._ladder_moves = self.ladder.moves
-        levels = self.ladder.levels
-        for lane in self._lanes.values():
-            level = levels.get(lane.name, 0)
-            if level != lane.level:
-                lane.level = level
-                self._reckon(lane)
-
-    def _all_fit(self, now_ns: int) -> bool:
-        """Whether all that wait can be answered in time one after the other, by what batches take of late. Those that
-        are lost by themselves (after a hiccup of the machine, say) don't count."""
+    def _all_fit(self, now_ns: int) -> tuple[bool, bool]:
+        """Whether all that wait can be answered in time one after the other, by what batches take of late; and whether
+        that is not so by a margin: the ladder is climbed before it is too late. Those that are lost because they had to
+        wait don't count (it was a hiccup of the machine), unless there are such ones all the time."""
         stretch, call_ns = self.times.lately, self.times.costs.call_ns
         begin_ns = now_ns + self.reserve_ns + call_ns * stretch
-        end_ns, share_ns = begin_ns, call_ns * stretch / self._max_windows
-        for deadline_ns, _, item in self._waiting:
-            need_ns = item.cost_ns * stretch
-            if begin_ns + need_ns <= deadline_ns:
-                end_ns += need_ns + share_ns
-                if end_ns > deadline_ns:
-                    return False
-        return True
+        end_ns, share_ns, tight = begin_ns, call_ns * stretch / self._max_windows, False
+        lost: Window | None = None
+        for item in self._lanes:
+            need_ns, deadline_ns = item.cost_ns * stretch, item.window.deadline_ns
+            if begin_ns + need_ns > deadline_ns:
+                lost = item.window
+                continue
+            end_ns += need_ns + share_ns
+            if end_ns > deadline_ns:
+                return False, True
+            tight = tight or end_ns + item.margin_ns > deadline_ns
+        short = self._is_short(lost, now_ns)
+        return not short, short or tight
 
-    def _choose(self, now_ns: int, *, fair: bool) -> list[_Item]:
+    def _is_short(self, lost: Window | None, now_ns: int) -> bool:
+        if lost is None:
+            self._lost_from_ns = None
+            return False
+        if self._lost_from_ns is None:
+            self._lost_from_ns = now_ns
+        return now_ns - self._lost_from_ns > lost.deadline_ns - lost.end_ns
+
+    def _choose(self, now_ns: int, *, fair: bool) -> list[Item]:
         """Windows that make it together: the earliest deadlines, or those of the streams that have had least."""
-        chosen: list[_Item] = []
+        chosen: list[Item] = []
         over_ns, call_ns = now_ns + self.reserve_ns, self.times.costs.call_ns
         modelled_ns, earliest_ns, longest_ns, misses = call_ns, 1 << 62, 1 << 62, 0
-        for item in self._in_turn() if fair else [item for _, _, item in self._waiting]:
+        for item in self._lanes.in_turn() if fair else self._lanes:
             if chosen and item.alone:
                 break
             if over_ns + self._expect_ns(call_ns + item.cost_ns, now_ns) > item.window.deadline_ns:
-                self._skip(item)
+                self._lanes.skip(item)
                 continue
             need_ns = self._expect_ns(modelled_ns + item.cost_ns, now_ns)
             by_ns = min(earliest_ns, item.window.deadline_ns)
@@ -256,60 +201,29 @@ class Scheduler:
     def _expect_ns(self, modelled_ns: int, now_ns: int) -> float:
         return modelled_ns * self.times.stretch(modelled_ns, now_ns, _HIGH)
 
-    def _skip(self, item: _Item) -> None:
-        """It can't make it by itself: what its stream has after it must be encoded without it."""
-        if not item.skipped:
-            item.skipped = True
-            self._reckon(item.lane)
-
-    def _in_turn(self) -> Iterator[_Item]:
-        """What waits, as streams take turns by what they have had for their weight, each its earliest first."""
-        turns = [(lane.had, lane.waiting[0].order, 0, lane) for lane in self._lanes.values() if lane.waiting]
-        heapq.heapify(turns)
-        while turns:
-            had, _, place, lane = heapq.heappop(turns)
-            item = lane.waiting[place]
-            yield item
-            if item.chosen:
-                had += 1.0 / self.ladder.weight(lane.name)
-            # A window never overtakes an earlier one of its stream that can still make it.
-            if place + 1 < len(lane.waiting) and (item.chosen or item.skipped):
-                heapq.heappush(turns, (had, lane.waiting[place + 1].order, place + 1, lane))
-
-    def _probe(self, now_ns: int) -> list[_Item]:
+    def _probe(self, now_ns: int) -> list[Item]:
         """Where by the high quantile none can make it any more, the one with the most time left is tried all the same
-        if it could on an idle machine: an engine that stands idle learns of no better times, and would shed for ever
-        after one slow batch. (A result that comes too late is thrown away.)"""
-        start_ns = now_ns + self.reserve_ns + self.times.costs.call_ns
-        for deadline_ns, _, item in reversed(self._waiting):
-            if start_ns + item.cost_ns <= deadline_ns:
+        if it could as batches usually are of late: or else one slow batch would shed for seconds. And from time to time
+        if it could on an idle machine: an engine that stands idle learns of no better times. (A result that comes too
+        late is thrown away.)"""
+        stretch = self.times.lately if now_ns - self._ended_ns < _IDLE_NS else 1.0
+        start_ns, call_ns = now_ns + self.reserve_ns, self.times.costs.call_ns
+        for item in reversed(self._lanes):
+            if start_ns + (call_ns + item.cost_ns) * stretch <= item.window.deadline_ns:
                 return [item]
         return []
 
-    def _start(self, items: list[_Item], now_ns: int) -> Batch:
+    def _start(self, items: list[Item], now_ns: int) -> Batch:
         work, entries = Work(), []
-        for item in items:
-            offer = self._take(item)
+        for item, offer in zip(items, self._lanes.take(items), strict=True):
             work += offer.work
             entries.append(Entry(item.window, offer.window, offer.degraded))
-        chosen = set(map(id, items))
-        self._waiting = [waiting for waiting in self._waiting if id(waiting[2]) not in chosen]
-        for lane in {item.lane for item in items}:
-            self._reckon(lane)
         self.statistics.batches += 1
         expected_ns = self.times.expect(work, now_ns, _HIGH)
         self._computing = tuple(items)
         self._taken += items
         self._running = Batch(self.statistics.batches, tuple(entries), work, now_ns, expected_ns)
         return self._running
-
-    def _take(self, item: _Item) -> Offer:
-        lane = item.lane
-        lane.encoded.forget_before(lane.waiting[0].window)
-        lane.waiting.remove(item)
-        offer = lane.encoded.offer(item.window, lane.level)
-        lane.encoded.add(offer.window)
-        return offer
 
     # -- outcomes ----------------------------------------------------------------------------------------------------
 
@@ -332,10 +246,7 @@ class Scheduler:
         its neighbours with it. `memory`: there was not enough of it; batches are smaller for a minute.
         """
         _, items = self._ended(now_ns)
-        for lane in {item.lane for item in items}:
-            # Whatever was encoded is not known.
-            lane.encoded = Encoded()
-            self._reckon(lane)
+        self._lanes.lose(items)
         if memory:
             self._max_windows = max(1, min(self._max_windows, len(items)) // 2)
             self._grow_ns = now_ns + _GROW_NS
@@ -344,14 +255,14 @@ class Scheduler:
         for item in items:
             if item.is_open:
                 self._taken.remove(item)
-                item.alone, item.chosen = True, False
-                self._wait(item)
+                item.alone = True
+                self._lanes.put(item)
         return [item.window for item in lost]
 
-    def _ended(self, now_ns: int) -> tuple[Batch, tuple[_Item, ...]]:
+    def _ended(self, now_ns: int) -> tuple[Batch, tuple[Item, ...]]:
         batch, items = self._running, self._computing
         assert batch is not None, "no batch is under way"
-        self._running, self._computing = None, ()
+        self._running, self._computing, self._ended_ns = None, (), now_ns
         self.statistics.busy_ns += now_ns - batch.started_ns
         return batch, items
 
@@ -359,10 +270,7 @@ class Scheduler:
         """The windows whose time is up, without an outcome until now: to be shed."""
         over_ns = now_ns + self.reserve_ns
         expired = [item for item in self._taken if item.window.deadline_ns <= over_ns]
-        for deadline_ns, _, item in self._waiting:
-            if deadline_ns > over_ns:
-                break
-            expired.append(item)
+        expired += self._lanes.expired(over_ns)
         if expired:
             self._withdraw(expired)
             self.statistics.shed += len(expired)
@@ -378,35 +286,31 @@ class Scheduler:
     def next_expiry_ns(self) -> int | None:
         """When the next window's time is up; None while all have had their outcome."""
         deadlines = [item.window.deadline_ns for item in self._taken]
-        if self._waiting:
-            deadlines.append(self._waiting[0][0])
+        if (earliest_ns := self._lanes.earliest_ns) is not None:
+            deadlines.append(earliest_ns)
         return min(deadlines) - self.reserve_ns if deadlines else None
 
     def forget(self, stream: str) -> list[Window]:
         """Remove a stream; returns its windows without an outcome, for the caller to answer."""
         self.ladder.remove(stream)
-        lane = self._lanes.pop(stream, None)
+        lane = self._lanes.remove(stream)
         return self._withdraw([item for item in self._unanswered() if item.lane is lane])
 
     def forget_waiting(self) -> list[Window]:
         """All windows without an outcome, for the caller to answer."""
         return self._withdraw(list(self._unanswered()))
 
-    def _unanswered(self) -> Iterator[_Item]:
+    def _unanswered(self) -> Iterator[Item]:
         yield from self._taken
-        for _, _, item in self._waiting:
-            yield item
+        yield from self._lanes
 
-    def _withdraw(self, items: list[_Item]) -> list[Window]:
+    def _withdraw(self, items: list[Item]) -> list[Window]:
         """`items` are not to be computed any more, or not for anybody: they have their outcome."""
         self._close(items)
-        self._waiting = [waiting for waiting in self._waiting if waiting[2].is_open]
-        for lane in {item.lane for item in items}:
-            lane.waiting = [item for item in lane.waiting if item.is_open]
-            self._reckon(lane)
+        self._lanes.clear(items)
         return [item.window for item in items]
 
-    def _close(self, items: list[_Item]) -> None:
+    def _close(self, items: list[Item]) -> None:
         for item in items:
             item.is_open = False
         self._taken = [item for item in self._taken if item.is_open]

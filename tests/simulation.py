@@ -48,10 +48,12 @@ class Camera:
     from_s: float = 0.0
     until_s: float = 1e6
 
-    def work_a_hop(self, level: int = 0) -> Work:
-        """What each hop brings, on the average, at a level of the ladder (patches: one a hop, and rather more)."""
-        pictures = self.pictures_a_second // 2
-        return Work(1, pictures if level == 0 else 0 if level == 3 and self.sound else 1, int(self.sound))
+    def cost_a_hop_ns(self, level: int = 0) -> float:
+        """What each hop costs by the model on the average, by itself, at a level of the ladder."""
+        frames = self.pictures_a_second / 2
+        pictures = (frames, frames / 2, 0.5, 0.0 if self.sound else 0.5)[level]
+        sound_ns = COSTS.patch_ns * HOP_NS / PATCH_HOP_NS if self.sound else 0.0
+        return COSTS.of(Work(1)) + COSTS.picture_ns * pictures + sound_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ class Scenario:
 
     def load(self, level: int = 0) -> float:
         """The part of the engine's time that all cameras take by the model, each window in a batch by itself."""
-        return sum(COSTS.of(camera.work_a_hop(level)) for camera in self.cameras) / HOP_NS * self.machine.factor
+        return sum(camera.cost_a_hop_ns(level) for camera in self.cameras) / HOP_NS * self.machine.factor
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ LEARNING = {
 PURE = {
     "streamer.window": {"streamer.audio_track"},
     "streamer.audio_track": set[str](),
-    "streamer.schedule": {"streamer.batch_times", "streamer.easing", "streamer.ladder"},
+    "streamer.schedule": {"streamer.batch_times", "streamer.ladder", "streamer.lanes"},
+    "streamer.lanes": {"streamer.easing", "streamer.ladder"},
     "streamer.easing": set[str](),
     "streamer.batch_times": set[str](),
     "streamer.ladder": set[str](),
@@ -83,6 +84,7 @@ STAGES = {
         "streamer.batch_times",
         "streamer.easing",
         "streamer.ladder",
+        "streamer.lanes",
         "streamer.capacity",
         "streamer.dispatch",
     },
@@ -135,6 +137,7 @@ GROUND = {
     "streamer.status",
     "streamer.store",
     "streamer.tasks",
+    "streamer.turns",
 }
 # Those that put stages together, and that no stage knows: the pipeline for a live stream, `label` for a file, the
 # service around them, and the commands.

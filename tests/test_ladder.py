@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from streamer.ladder import STEPS, Ladder, LadderPolicy
 from tests.builders import MS, S
 
@@ -63,7 +65,7 @@ def test_the_least_weighty_lose_first_and_get_back_last() -> None:
 
 
 def test_it_is_left_when_calm_has_lasted() -> None:
-    """From the top all streams are back at level 0 after 4 s of calm and 24 strides of 1 s, and none sooner than 4 s."""
+    """From the top all streams are back at level 0 after 4 s of calm and 24 strides of 1 s, and none before these 4."""
     target = ladder(*[1.0] * 8)
     now_ns = climbed(target, 0, 12)
     now_ns = calm(target, now_ns, 3.5)
@@ -117,12 +119,12 @@ def test_descents_that_were_too_early_come_ever_more_rarely() -> None:
     target = ladder(*[1.0] * 4)
     now_ns = climbed(target, 0, 4)
     _, descents = relapses(target, now_ns, 600, busy=0.5)
-    waits = [(later - earlier) / S for earlier, later in zip(descents, descents[1:], strict=False)]
+    waits = [(later - earlier) / S for earlier, later in itertools.pairwise(descents)]
     assert waits[:4] == [8.5, 16.5, 32.5, 64.5] and set(waits[4:]) == {64.5}
 
 
 def test_after_relapses_it_is_left_quickly_once_the_load_falls() -> None:
-    """When the engine has clearly less to do than when a descent failed, the long wait is over: all are back in 30 s."""
+    """When the engine has clearly less to do than when a descent failed, the long wait is over: all are back soon."""
     target = ladder(*[1.0] * 4)
     now_ns = climbed(target, 0, 4)
     now_ns, _ = relapses(target, now_ns, 300, busy=0.8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
@@ -104,7 +105,7 @@ async def test_units_of_many_streams_arrive_in_order(store: Store, valkey: Valke
     assert len(told.written) == 300
     assert not any(acknowledged.late for acknowledged in told.written)
     assert all(a.handed_ns <= a.sent_ns <= a.acked_ns for a in told.written)
-    assert publisher.publish_ns(0.5) > 0
+    assert publisher.typical_ns > 0
     assert publisher.statistics.written == 300
 
 
@@ -245,7 +246,7 @@ async def test_a_slow_store_is_no_outage(valkey: Valkey) -> None:
                 publisher.publish("door", [segment(seq=seq)], deadline())
             assert await publisher.drain(20) == 0
             assert publisher.statistics.outages == 0
-            assert publisher.publish_ns(0.5) > 40_000_000
+            assert publisher.typical_ns > 40_000_000
         await store.close()
     assert (await seqs(valkey))["door", "e1"] == list(range(400))
 
@@ -414,3 +415,33 @@ async def test_what_is_left_at_the_end_is_told(valkey: Valkey) -> None:
     assert [unit.stream for unit in told.dropped] == ["door"]
     await store.close()
     await valkey.start()
+
+
+async def test_other_threads_may_look_at_any_time(store: Store) -> None:
+    """While streams come and go and units are written, another thread reads what it may: it is never an error, never
+    below zero, and in the end it is what it should be."""
+    done = threading.Event()
+
+    def look() -> int:
+        looks = 0
+        while not done.is_set():
+            outage = publisher.outage()
+            assert outage is None or outage.waiting >= 0
+            assert publisher.waiting >= 0
+            assert publisher.reserve_ns >= 5_000_000
+            assert publisher.typical_ns >= 0
+            looks += 1
+        return looks
+
+    async with Publisher(store) as publisher:
+        looking = asyncio.create_task(asyncio.to_thread(look))
+        for number in range(1000):
+            publisher.publish(f"s{number}", [segment(f"s{number}")], deadline())
+            publisher.close(f"s{number}")
+            if number % 100 == 0:
+                await asyncio.sleep(0)
+        assert await publisher.drain(10) == 0
+        done.set()
+        assert await looking > 10
+        assert publisher.waiting == 0
+        assert publisher.typical_ns > 0

@@ -33,9 +33,11 @@ class HandStore:
         self.on_append: list[Callable[[], asyncio.Future[None] | None]] = []
         self.written: list[UnitRecord] = []
         self.looks = 0
+        self.on_look: Callable[[], object] = lambda: None
 
     async def time_us(self) -> int:
         self.looks += 1
+        self.on_look()
         return self._clock.now_ns() // 1000 + self.jump_us
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[Claim | StoreError]:
@@ -47,6 +49,7 @@ class HandStore:
             happens = self.on_append.pop(0)()
             if happens is not None:
                 await happens
+        assert all(unit.owner for unit in units), "not claimed"
         now_us = self._clock.now_ns() // 1000 + self.jump_us
         self.written += units
         return [
@@ -181,6 +184,27 @@ async def test_an_outage_is_the_stores_until_what_waited_is_written(scene: Scene
     assert scene.publisher.outage() is None
 
 
+async def test_what_queues_behind_an_outage_is_the_stores(scene: Scene) -> None:
+    """What is handed over when the store is back, and has to wait for what waited already, is `store_late` too."""
+
+    def away() -> None:
+        raise StoreAway("gone")
+
+    trips = [lambda: asyncio.ensure_future(scene.slowly(20 * MS)) for _ in range(3)]
+    scene.store.on_append = [away, *trips]
+    async with scene.publisher:
+        for _ in range(300):
+            scene.publish()
+        while scene.publisher.outage() is None:
+            await asyncio.sleep(0)
+        while scene.publisher.outage() is not None:
+            await asyncio.sleep(0)
+        assert scene.publisher.waiting == 300 - 128
+        scene.publish(bound_ns=30 * MS)
+        last = (await scene.settled())[-1]
+    assert (last.late, last.store_late) == (True, True)
+
+
 async def test_a_full_queue_of_our_own_is_ours(scene: Scene) -> None:
     """More than can be sent in time, in round trips of usual length: what is late for that is `late`."""
     async with scene.publisher:
@@ -246,3 +270,20 @@ async def test_an_acknowledgement_names_the_place(scene: Scene) -> None:
         scene.publish()
         (acknowledged,) = await scene.settled()
     assert acknowledged.cursor == "1-0@5f3a"
+
+
+async def test_a_stream_that_is_opened_anew_in_mid_round_is_claimed_before_it_is_written(scene: Scene) -> None:
+    """Closed and opened again between its claim and the sending, a stream is another claim's."""
+
+    def anew() -> None:
+        if scene.store.looks == 1:
+            scene.publisher.close("yard")
+            scene.publisher.open("yard")
+            scene.publisher.publish("yard", [segment("yard")])
+
+    scene.store.on_look = anew
+    async with scene.publisher:
+        scene.publisher.open("yard")
+        await scene.settled()
+    assert [(unit.stream, unit.owner) for unit in scene.store.written] == [("yard", "owner")]
+    assert scene.publisher.statistics.outages == 0

@@ -80,13 +80,3 @@ def test_the_reserve_covers_what_was_seen_within_its_bounds(publishes: list[tupl
         seen.append((now_ns, duration_ns))
         slowest_ns = max(took_ns for at_ns, took_ns in seen if at_ns > now_ns - 10 * S)
         assert min(max(slowest_ns, 5 * MS), 300 * MS) <= reserve.at(now_ns) <= 300 * MS
-
-
-def test_a_forgotten_clock_is_unknown_until_it_is_seen_again() -> None:
-    """After `forget` no deadline is translated, and the next answer counts whatever it contradicts."""
-    clock = StoreClock()
-    clock.observe(0, 1_000_000, 500)
-    clock.forget()
-    assert clock.store_us(5) is None
-    clock.observe(2_000_000, 2_000_002, 9_000_000)
-    assert clock.store_us(2_000_000) == 9_000_000

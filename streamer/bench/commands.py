@@ -19,6 +19,15 @@ def duration(_: click.Context, param: click.Parameter, value: str | None) -> int
         raise click.BadParameter(str(error), param=param) from None
 
 
+def _streams(_: click.Context, param: click.Parameter, value: str) -> int | None:
+    """The callback of an option that is a number of streams, or `auto`: None."""
+    if value == "auto":
+        return None
+    if not value.isdecimal() or not 0 < int(value) <= 100_000:
+        raise click.BadParameter(f"{value} is neither `auto` nor a number from 1 to 100000", param=param)
+    return int(value)
+
+
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object as the last line.")
 
 
@@ -105,3 +114,45 @@ def publish(as_json: bool, rate: int, seconds: float, streams: int | None) -> No
     from streamer.bench.publish import run as measure
 
     measure(rate=rate, seconds=seconds, streams=streams, as_json=as_json)
+
+
+@bench.command()
+@_json
+@click.option(
+    "--seconds", type=click.FloatRange(3, 86_400), default=15, show_default=True, help="How long each load lasts."
+)
+@click.option(
+    "--at",
+    type=click.FloatRange(0.01, 100),
+    multiple=True,
+    help="A load, in parts of the measured capacity; may repeat.  [default: 0.5, 1, 2 and 4]",
+)
+@click.option(
+    "--streams-at-capacity",
+    type=click.UNPROCESSED,
+    callback=_streams,
+    metavar="N|auto",
+    default="auto",
+    show_default=True,
+    help="Take so many streams for the capacity instead of measuring it.",
+)
+@click.option(
+    "--clip",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Whose windows to compute.  [default: the demo's]",
+)
+@click.option("--latency-bound", metavar="TIME", default="1s", callback=duration)
+def overload(
+    as_json: bool,
+    seconds: float,
+    at: tuple[float, ...],
+    streams_at_capacity: int | None,
+    clip: Path | None,
+    latency_bound: int,
+) -> None:
+    """Whether every segment comes by its deadline, and who is answered, from half to four times what can be done."""
+    from streamer.bench.overload import AT, Offered, default_clip
+    from streamer.bench.overload import run as measure
+
+    offered = Offered(clip or default_clip(), at or AT, seconds, streams=streams_at_capacity, bound_ns=latency_bound)
+    measure(offered, as_json)

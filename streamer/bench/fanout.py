@@ -3,7 +3,8 @@
 The store, the hub and the publisher are the real ones; the clients are sockets in processes of their own. The hub's
 messages, bare sends of the very same bytes and `websockets.broadcast` take turns in one run, so that whatever else the
 machine does meets all three. A hub's time runs from handing the segment to the publisher (the store is on the way), a
-sender's from its first send. Meanwhile a timer in the publisher's event loop says how long that loop is held up.
+sender's from its first send. Meanwhile a timer in the publisher's event loop, which has a thread of its own as in the
+service, says how long that loop is held up; during bare sends it says what the machine's load does to it by itself.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import json
 import resource
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import click
@@ -27,6 +29,7 @@ from streamer.embedded import EmbeddedStore
 from streamer.errors import UserError
 from streamer.hub.process import HubProcess
 from streamer.hub.settings import HubSettings
+from streamer.loop_thread import LoopThread
 from streamer.messages import CoverageBody, Label, LatencyBody, Segment, Share
 from streamer.publish import Publisher
 from streamer.store import Store
@@ -58,13 +61,13 @@ class Series:
 
 
 class StallMeter:
-    """How late a timer of the running loop is, at worst since the last `take`."""
+    """How late a timer of an event loop is, at worst since it was last asked; to be asked from any thread."""
 
     def __init__(self) -> None:
         self._worst_s = 0.0
 
     async def run(self) -> None:
-        """Measure for ever."""
+        """Measure the loop that this runs in, for ever."""
         loop = asyncio.get_running_loop()
         while True:
             due_s = loop.time() + _TICK_S
@@ -85,6 +88,7 @@ class Outcome:
     bare: Series = field(default_factory=Series)
     broadcast: Series = field(default_factory=Series)
     stalls: Series = field(default_factory=Series)
+    bare_stalls: Series = field(default_factory=Series)
     idle_stalls: Series = field(default_factory=Series)
     connect_s: float = 0.0
     hub_rss_mb: float = 0.0
@@ -113,7 +117,7 @@ def run(clients: int, messages: int, as_json: bool) -> None:
 
 def _result(outcome: Outcome, clients: int, messages: int) -> dict[str, Any]:
     hub, bare, broadcast = (s.percentiles() for s in (outcome.hub, outcome.bare, outcome.broadcast))
-    stalls, idle_stalls = outcome.stalls.percentiles(), outcome.idle_stalls.percentiles()
+    stalls = outcome.stalls.percentiles()
     return {
         "clients": clients,
         "last_ms": hub["p50"],
@@ -125,7 +129,8 @@ def _result(outcome: Outcome, clients: int, messages: int) -> dict[str, Any]:
         "bare_ms_percentiles": bare,
         "broadcast_ms_percentiles": broadcast,
         "stall_ms_percentiles": stalls,
-        "stall_idle_ms_percentiles": idle_stalls,
+        "stall_bare_ms_percentiles": outcome.bare_stalls.percentiles(),
+        "stall_idle_ms_percentiles": outcome.idle_stalls.percentiles(),
         "cpu_ms_a_message": {
             name: round(series.cpu_ms / messages, 1)
             for name, series in (("hub", outcome.hub), ("bare", outcome.bare), ("broadcast", outcome.broadcast))
@@ -147,7 +152,7 @@ def _report(result: dict[str, Any]) -> None:
         f"sends ({result['bare_ms']} ms); the publisher's loop stalls {result['stall_ms']} ms at worst",
         err=True,
     )
-    for name in ("last_ms", "bare_ms", "broadcast_ms", "stall_ms", "stall_idle_ms"):
+    for name in ("last_ms", "bare_ms", "broadcast_ms", "stall_ms", "stall_bare_ms", "stall_idle_ms"):
         figures = result[f"{name}_percentiles"]
         click.echo(f"  {name:14} " + "  ".join(f"{key} {value}" for key, value in figures.items()), err=True)
     memory = f"{result['hub_rss_mb']} MB, {result['hub_kb_a_client']} kB a client"
@@ -164,16 +169,21 @@ async def _measure(clients: int, messages: int) -> Outcome:
         hub = await stack.enter_async_context(HubProcess(settings))
         assert hub.pid is not None
         outcome.hub_bare_mb = resident_mb(hub.pid)
-        store = Store.connect(embedded.url)
-        stack.push_async_callback(store.close)
-        publisher = await stack.enter_async_context(Publisher(store))
-        ways = await _ways(stack, hub, publisher, clients, outcome)
-        await _rest(hub.pid, outcome)
-        await _take_turns(ways, messages, outcome)
+        publishing = stack.enter_context(LoopThread("publish"))
+        publisher = Publisher(Store.connect(embedded.url))
+        await publishing.call(publisher.__aenter__())
+        stack.push_async_callback(_ended, publishing, publisher)
+        ways = await _ways(stack, hub, partial(publishing.post, publisher.publish), clients, outcome)
+        meter = await stack.enter_async_context(_stall_meter(publishing))
+        await _rest(hub.pid, meter, outcome)
+        await _take_turns(ways, messages, meter, outcome)
         outcome.hub_rss_mb = resident_mb(hub.pid)
         for name, way in zip(("hub", "bare", "broadcast"), ways, strict=True):
             outcome.counts[name] = await way.listeners.ask(count=True)
     return outcome
+
+
+Publish = Callable[[str, list[Segment]], object]
 
 
 class Way:
@@ -202,13 +212,13 @@ class Way:
 class HubWay(Way):
     """Through publisher, store and hub."""
 
-    def __init__(self, listeners: Worker, series: Series, pid: int, publisher: Publisher) -> None:
+    def __init__(self, listeners: Worker, series: Series, pid: int, publish: Publish) -> None:
         super().__init__(listeners, series, pid)
-        self._publisher = publisher
+        self._publish = publish
 
     async def _begin(self, seq: int, text: str) -> int:
         began_ns = time.monotonic_ns()
-        self._publisher.publish("door", [_segment(seq)])
+        self._publish("door", [_segment(seq)])
         return began_ns
 
 
@@ -224,15 +234,13 @@ class SenderWay(Way):
         return began_ns
 
 
-async def _ways(
-    stack: AsyncExitStack, hub: HubProcess, publisher: Publisher, clients: int, outcome: Outcome
-) -> list[Way]:
+async def _ways(stack: AsyncExitStack, hub: HubProcess, publish: Publish, clients: int, outcome: Outcome) -> list[Way]:
     listeners = await stack.enter_async_context(worker(_LISTENERS))
     told = await listeners.ask(_CONNECT_S, connect={"port": hub.port, "count": clients, "path": _PATH})
     outcome.connect_s = told["seconds"]
     click.echo(f"{clients} clients subscribed to the hub in {told['seconds']} s", err=True)
     assert hub.pid is not None
-    ways: list[Way] = [HubWay(listeners, outcome.hub, hub.pid, publisher)]
+    ways: list[Way] = [HubWay(listeners, outcome.hub, hub.pid, publish)]
     for name, series, path in (("bare", outcome.bare, None), ("broadcast", outcome.broadcast, "/")):
         sender = await stack.enter_async_context(worker(_SENDERS, name, str(clients)))
         port = (await sender.line())["port"]
@@ -243,36 +251,39 @@ async def _ways(
     return ways
 
 
-async def _rest(hub_pid: int, outcome: Outcome) -> None:
+async def _rest(hub_pid: int, meter: StallMeter, outcome: Outcome) -> None:
     """What the hub costs and how late timers are while nothing is sent."""
     before_s, began = cpu_seconds(hub_pid), time.monotonic()
-    async with _stall_meter() as meter:
-        while time.monotonic() < began + _IDLE_S:
-            await asyncio.sleep(_PAUSE_S)
-            outcome.idle_stalls.last_ms.append(meter.take_ms())
+    while time.monotonic() < began + _IDLE_S:
+        await asyncio.sleep(_PAUSE_S)
+        outcome.idle_stalls.last_ms.append(meter.take_ms())
     outcome.hub_idle_cores = (cpu_seconds(hub_pid) - before_s) / (time.monotonic() - began)
 
 
-async def _take_turns(ways: list[Way], messages: int, outcome: Outcome) -> None:
-    hub, *others = ways
-    async with _stall_meter() as meter:
-        for seq in range(messages):
+async def _take_turns(ways: list[Way], messages: int, meter: StallMeter, outcome: Outcome) -> None:
+    hub, bare, broadcast = ways
+    text = ""
+    for seq in range(messages):
+        for way, stalls in ((hub, outcome.stalls), (bare, outcome.bare_stalls), (broadcast, None)):
             await asyncio.sleep(_PAUSE_S)
             meter.take_ms()
-            text = await hub.send(seq, "")
-            outcome.stalls.last_ms.append(meter.take_ms())
-            outcome.message_bytes = len(text) * 3 // 4
-            for way in others:
-                await asyncio.sleep(_PAUSE_S)
-                await way.send(seq, text)
-            if seq % 10 == 9:
-                click.echo(f"{seq + 1} of {messages} messages", err=True)
+            text = await way.send(seq, text)
+            if stalls is not None:
+                stalls.last_ms.append(meter.take_ms())
+        outcome.message_bytes = len(text) * 3 // 4
+        if seq % 10 == 9:
+            click.echo(f"{seq + 1} of {messages} messages", err=True)
+
+
+async def _ended(publishing: LoopThread, publisher: Publisher) -> None:
+    await publishing.call(publisher.drain(_MESSAGE_S))
+    await publishing.call(publisher.aclose())
 
 
 @asynccontextmanager
-async def _stall_meter() -> AsyncIterator[StallMeter]:
+async def _stall_meter(publishing: LoopThread) -> AsyncIterator[StallMeter]:
     meter = StallMeter()
-    task = asyncio.create_task(meter.run())
+    task = asyncio.create_task(publishing.call(meter.run()))
     try:
         yield meter
     finally:

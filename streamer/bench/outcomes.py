@@ -44,7 +44,7 @@ class Account:
     `missing`, `duplicate`, `late`: what must never be. `unexplained_late`: marked as delivered late though no outage
     was reported. `lost_at_breaks`, `again_at_breaks`: where the feed broke off because its store was killed, segments
     that went with it before they were read here, and those that were read but written again after it, because their
-    acknowledgement was lost.
+    acknowledgement was lost or the new store is to hold them too. Each segment counts once.
 
     Args:
         whole: the feed is read from its beginning; else a stream's first segment may be any.
@@ -81,10 +81,6 @@ class Account:
     def _segment(self, message: Mapping[str, Any], written_ms: int | None) -> None:
         place = self._place(message["stream"])
         epoch, seq = message["epoch"], message["seq"]
-        self.segments += 1
-        self.statuses[message["status"]] += 1
-        if message["status"] == "shed":
-            self.shed[str(message["reason"])] += 1
         if epoch != place.epoch:
             first = place.epoch is None and not self.whole
             self._begin(place, epoch, seq if first else 0)
@@ -93,6 +89,10 @@ class Account:
             return
         self._skipped(place, seq - place.seq - 1, message)
         place.seq, place.broken = seq, False
+        self.segments += 1
+        self.statuses[message["status"]] += 1
+        if message["status"] == "shed":
+            self.shed[str(message["reason"])] += 1
         self._timing(message, written_ms)
 
     def _timing(self, message: Mapping[str, Any], written_ms: int | None) -> None:

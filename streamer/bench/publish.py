@@ -2,8 +2,11 @@
 
 The real publisher and the real embedded store. Segments of many streams fall due evenly at a fixed rate, whatever
 became of those before (an open loop), and each one's time runs from when it was due to its acknowledgement, so that a
-stall counts for all that it held up. Then flat out, with a bounded number under way. Beside it, in the same run on the
-same store: the bare client, appending and publishing the same JSON in pipelines, without order, fencing or repetition.
+stall counts for all that it held up. Then flat out, with a bounded number under way.
+
+Beside it, in the same run on the same store: the bare client, appending and publishing the same JSON in pipelines,
+without order, fencing or repetition; and how late the segments would be handed over if nothing else were done, which
+is what the machine itself takes.
 """
 
 from __future__ import annotations
@@ -110,10 +113,15 @@ def run(rate: int, seconds: float, streams: int | None, as_json: bool) -> None:
 
 def _report(result: dict[str, object]) -> None:
     names = ("per_second", *_QUANTILES)
-    for title, figures in (("offered at a rate", result), ("bare client", result["baseline"])):
+    for title, figures in (
+        ("offered at a rate", result),
+        ("bare client", result["baseline"]),
+        ("handing over alone", result["handing_over"]),
+    ):
         assert isinstance(figures, dict)
         click.echo(f"{title:18} " + "  ".join(f"{name} {figures[name]}" for name in names), err=True)
-        click.echo(f"{'  flat out':18} per_second {figures['flat_out_per_second']}", err=True)
+        if "flat_out_per_second" in figures:
+            click.echo(f"{'  flat out':18} per_second {figures['flat_out_per_second']}", err=True)
 
 
 async def _measure(flow: Flow, rate: int, seconds: float) -> dict[str, object]:
@@ -133,12 +141,14 @@ async def _measure(flow: Flow, rate: int, seconds: float) -> dict[str, object]:
         size = len(encode(flow.next()))
         await store.close()
         baseline = await _bare(embedded.url, flow, rate, seconds)
+        idle = await _handed_over(rate, seconds / 4)
     cores = {name: round((after[name] - busy[name]) / (ended - began), 3) for name in busy}
     return {
         **_figures(durations, seconds),
         "flat_out_per_second": round(flat_out),
         "cores_used": cores,
         "baseline": baseline,
+        "handing_over": _figures(idle, seconds / 4),
         "input": {"rate": rate, "seconds": seconds, "streams": flow.streams, "labels": _LABELS, "json_bytes": size},
     }
 
@@ -181,6 +191,18 @@ async def _fall_due(rate: int, seconds: float, hand_over: Callable[[Iterable[int
             due = min(count, (time.monotonic_ns() - start_ns) * rate // NS_PER_S + 1)
             hand_over([start_ns + index * NS_PER_S // rate for index in range(handed, due)])
             handed = due
+
+
+async def _handed_over(rate: int, seconds: float) -> list[int]:
+    """How long after they were due segments are handed over, with nothing else to do."""
+    late: list[int] = []
+
+    def hand_over(times: Iterable[int]) -> None:
+        now_ns = time.monotonic_ns()
+        late.extend(now_ns - due_ns for due_ns in times)
+
+    await _fall_due(rate, seconds, hand_over)
+    return late
 
 
 async def _paced(publisher: Publisher, flow: Flow, rate: int, seconds: float) -> None:

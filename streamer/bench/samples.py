@@ -76,11 +76,16 @@ class Deepest:
 
 
 class Sampler:
-    """Samples a service, its hub and its reader processes until told to end."""
+    """Samples a service, its hub and its reader processes until told to end.
+
+    `late`: segments that the service itself counted as late, by stream; `frozen_late`: those that it was late with
+    because it was not given the time to run, told apart from its faults.
+    """
 
     def __init__(self, service: Started) -> None:
         self.queues: dict[str, Deepest] = {}
         self.late: dict[str, float] = {}
+        self.frozen_late: dict[str, float] = {}
         self.latest: Samples = {}
         self.unreachable = 0
         self._service = service
@@ -127,9 +132,10 @@ class Sampler:
             elif name in _A_STREAM:
                 # A stream that is being removed has no series any more, while its last windows are still answered.
                 self._queue(name.removeprefix("streamer_")).see(value, _A_STREAM[name] * (streams + 1))
-            elif name == "streamer_late_total":
+            elif name in ("streamer_late_total", "streamer_frozen_late_total"):
+                late = self.late if name == "streamer_late_total" else self.frozen_late
                 stream = dict(labels)["stream"]
-                self.late[stream] = max(value, self.late.get(stream, 0.0))
+                late[stream] = max(value, late.get(stream, 0.0))
 
     def _queue(self, name: str) -> Deepest:
         return self.queues.setdefault(name, Deepest())

@@ -176,6 +176,7 @@ def _result(soak: Soak, broken: list[str], clip: Path) -> dict[str, object]:
         "store_breaks": soak.breaks,
         "lost_at_breaks": account.lost_at_breaks,
         "again_at_breaks": account.again_at_breaks,
+        "frozen_late": int(sum(soak.sampler.frozen_late.values())),
         "frozen_s": soak.sampler.total("streamer_frozen_seconds_total"),
         "faults": soak.faults.injected,
         "labels_again_s": _times(soak.faults.recoveries),

@@ -44,11 +44,12 @@ class Soak:
 
 def _segments(soak: Soak) -> list[str]:
     account, seen = soak.account, soak.follower.account
+    # What was late because the whole process stood still is reported, and is no fault of what ran in it.
+    late = max(0, account.late + account.unexplained_late - int(sum(soak.sampler.frozen_late.values())))
     counts = {
-        "late": account.late,
+        "late without an outage or a freeze": late,
         "missing": account.missing,
         "duplicate": account.duplicate,
-        "delivered late without an outage": account.unexplained_late,
         "acknowledged late": int(sum(soak.sampler.late.values())),
         "missing for a subscriber": seen.missing,
         "twice for a subscriber": seen.duplicate,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 
@@ -16,8 +17,8 @@ from streamer.hub.item import FeedItem
 from streamer.hub.subscriber import FanoutStatistics, Subscriber
 from streamer.messages import Gap
 
-# Subscribers served before the event loop may see to others: about 2 ms of sending.
-_SLICE = 200
+# Subscribers served before the event loop may see to others: about 2 ms of sending, and 20 where others take longer.
+_SLICE, _LONGEST_SLICE = 200, 2000
 
 
 @dataclass(slots=True)
@@ -112,26 +113,26 @@ class Fanout:
         ]
 
     async def _dispatch(self, items: Sequence[FeedItem], audiences: list[_Audience]) -> None:
-        turns = 0
+        turns = _Turns()
         try:
             for audience in audiences:
                 # Deciding takes time too, and there may be as many filters as subscribers.
-                turns = await self._serve_audience(audience, items, turns + len(items))
+                await turns.took(len(items))
+                await self._serve_audience(audience, items, turns)
         finally:
             self._dispatching = False
             self._changed.clear()
 
-    async def _serve_audience(self, audience: _Audience, items: Sequence[FeedItem], turns: int) -> int:
+    async def _serve_audience(self, audience: _Audience, items: Sequence[FeedItem], turns: _Turns) -> None:
         selected = [item for item in items if audience.filter.selects(item.envelope)]
         if not selected:
-            return await _next_turn(turns)
+            return
         data = b"".join(item.framed(audience.compressed) for item in selected)
         for start in range(0, len(audience.ready), _SLICE):
-            turns = await _next_turn(turns + self._serve(audience, start, selected, data))
+            await turns.took(self._serve(audience, start, selected, data))
         for subscriber in audience.held:
             subscriber.offer(selected, data)
-            turns = await _next_turn(turns + 1)
-        return turns
+            await turns.took(1)
 
     def _serve(self, audience: _Audience, start: int, items: Sequence[FeedItem], data: bytes) -> int:
         """Send to a slice of those who were ready when the dispatch began; how many they are.
@@ -156,17 +157,31 @@ class Fanout:
         return len(ready)
 
 
-async def _next_turn(turns: int) -> int:
-    """Let the event loop see to others if `turns` were taken; how many count from here on."""
-    if turns < _SLICE:
-        return turns
-    await asyncio.sleep(0)
-    return 0
+class _Turns:
+    """Lets the event loop see to others after each slice. Where it stays away longer than the slice took (hundreds are
+    connecting at once) slices grow, so that the last subscriber does not wait for all of that fifty times."""
+
+    def __init__(self) -> None:
+        self._size = _SLICE
+        self._taken = 0
+        self._since_s = time.monotonic()
+
+    async def took(self, count: int) -> None:
+        """`count` subscribers were served."""
+        self._taken += count
+        if self._taken < self._size:
+            return
+        left_s = time.monotonic()
+        await asyncio.sleep(0)
+        back_s = time.monotonic()
+        busy = back_s - left_s > left_s - self._since_s
+        self._size = min(2 * self._size, _LONGEST_SLICE) if busy else _SLICE
+        self._taken, self._since_s = 0, back_s
 
 
 async def _tell(gap: Gap, audiences: list[_Audience]) -> None:
-    turns = 0
+    turns = _Turns()
     for audience in audiences:
         for subscriber in [*audience.ready, *audience.held]:
             subscriber.tell(gap)
-            turns = await _next_turn(turns + 1)
+            await turns.took(1)

@@ -12,6 +12,8 @@ from enum import Enum, auto
 from streamer.media import SourceState, StateChange
 
 _MS = 1_000_000
+# What a packet leaves of the longest pause.
+_KEPT_A_PACKET = 63 / 64
 _S = 1_000_000_000
 
 
@@ -131,11 +133,11 @@ class Machine:
         """A packet arrived that gave no media yet: the connection works, its media are waited for afresh."""
         self._opened_ns = now_ns
 
-    def media(self, now_ns: int) -> StateChange | None:
-        """A packet arrived."""
+    def media(self, now_ns: int, packets: int = 1) -> StateChange | None:
+        """Packets arrived, told of together."""
         if self._healthy_ns is not None and self.state in ("live", "stalled"):
             gap_ns = now_ns - self._healthy_ns
-            self._gap_ns = max(gap_ns, self._gap_ns - self._gap_ns // 64)
+            self._gap_ns = max(gap_ns, int(self._gap_ns * _KEPT_A_PACKET**packets))
         self._healthy_ns = now_ns
         if self.state == "live":
             if self._live_since_ns is not None and now_ns - self._live_since_ns >= self._policy.healthy_after_ns:

@@ -75,8 +75,7 @@ class RemoteReader:
     def take(self, word: Brought | Over | Gone) -> None:
         """What its twin there has to say."""
         if isinstance(word, Brought):
-            self._count(word.stats)
-            if not self._owner.deliver(self, word.events):
+            if not self._owner.deliver(self, word.events, self._count(word.stats)):
                 self.stop()
             elif self._owner.effort != self._effort and self._worker is not None:
                 self._effort = self._owner.effort
@@ -96,8 +95,8 @@ class RemoteReader:
         self._owner.over(self, Fault("the process that read it ended, see the log", False))
         self.gone()
 
-    def _count(self, stats: SourceStats) -> None:
-        """Add what it counted since the last time: the source's counters outlive a reader."""
+    def _count(self, stats: SourceStats) -> int:
+        """Add what it counted since the last time: the source's counters outlive a reader. Gives the packets."""
         ours, before = self.settings.stats, self._counted
         for track, count in stats.packets.items():
             ours.packets[track] = ours.packets.get(track, 0) + count - before.packets.get(track, 0)
@@ -108,7 +107,9 @@ class RemoteReader:
         for reason, count in stats.drops.items():
             if count > before.drops.get(reason, 0):
                 ours.drop(reason, count - before.drops.get(reason, 0))
+        packets = sum(stats.packets.values()) - sum(before.packets.values())
         self._counted = stats
+        return packets
 
 
 class _Worker:
@@ -187,14 +188,14 @@ class _Worker:
     def _listen(self) -> None:
         # Here and not by who asked for it, because starting a process takes a while; orders wait in the socket.
         command = [sys.executable, "-m", "streamer.sources.worker", str(self._theirs.fileno())]
-        self._process = subprocess.Popen(command, pass_fds=[self._theirs.fileno()], stdin=subprocess.DEVNULL)
-        self._theirs.close()
         try:
+            self._process = subprocess.Popen(command, pass_fds=[self._theirs.fileno()], stdin=subprocess.DEVNULL)
+            self._theirs.close()
             while True:
                 for word in pickle.loads(self._connection.recv_bytes()):
                     self._take(word)
-        except (EOFError, OSError):
-            self._died()
+        except (EOFError, OSError) as error:
+            self._died(error)
 
     def _take(self, word: Word) -> None:
         self._heard_ns = time.monotonic_ns()
@@ -211,13 +212,15 @@ class _Worker:
         if isinstance(word, Gone):
             del self.readers[word.number]
 
-    def _died(self) -> None:
+    def _died(self, error: Exception) -> None:
         with self._lock:
             self._is_dead = True
             readers, self.readers = list(self.readers.values()), {}
         self._connection.close()
-        assert self._process is not None
-        if not self._is_stopping:
+        self._theirs.close()
+        if self._process is None:
+            log.error("no process could be started to read %d streams: %s; they try again", len(readers), error)
+        elif not self._is_stopping:
             code = self._process.wait()
             log.error("a reader process ended with code %s; its %d streams connect again", code, len(readers))
         self._on_death(self)
@@ -265,8 +268,15 @@ class ReaderPool:
             readers = sum(len(worker.readers) for worker in self._workers)
             wanted = min(self._most, readers // _STREAMS_A_PROCESS + 1)
             if len(self._workers) < wanted:
-                self._workers.append(_Worker(self._forget))
+                self._add(needed=not self._workers)
             return min(self._workers, key=lambda worker: len(worker.readers))
+
+    def _add(self, *, needed: bool) -> None:
+        try:
+            self._workers.append(_Worker(self._forget))
+        except OSError:  # no descriptor is left for one more; those there are will do for now
+            if needed:
+                raise
 
     def cpu_seconds(self) -> float:
         """CPU time of all of them so far, to a tenth of a second or so."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 
 _NS = 1_000_000_000
+# Distances between key frames that are kept in mind.
+_REMEMBERED = 4
 
 
 class Grid:
@@ -73,6 +75,7 @@ class KeyPrediction:
         self._last_ns: int | None = None
         self.distance_ns = 0
         """Between the last two, 0 while unknown."""
+        self._distances_ns: deque[int] = deque(maxlen=_REMEMBERED)
 
     def add(self, key_ns: int) -> None:
         """The next key frame of the track."""
@@ -82,6 +85,13 @@ class KeyPrediction:
         is_even = distance_ns > 0 and abs(distance_ns - self.distance_ns) * 8 < distance_ns
         self.next_ns = key_ns + distance_ns if is_even else None
         self._last_ns, self.distance_ns = key_ns, distance_ns
+        if distance_ns > 0:
+            self._distances_ns.append(distance_ns)
+
+    @property
+    def usual_ns(self) -> int:
+        """The least of the last distances, which is the usual one where key frames got lost; 0 while unknown."""
+        return min(self._distances_ns, default=0)
 
     def in_step_with(self, grid: Grid) -> int | None:
         """The next key frame, where key frames come whole periods of `grid` apart."""

@@ -225,13 +225,13 @@ class LiveSource:
 
     # -- from the reader's thread --------------------------------------------------------------------------------
 
-    def deliver(self, reader: object, events: list[SourceEvent]) -> bool:
-        """A packet arrived and brought `events`; False: this reader was given up."""
+    def deliver(self, reader: object, events: list[SourceEvent], packets: int = 1) -> bool:
+        """Packets arrived and brought `events`; False: this reader was given up."""
         with self._lock:
             if reader is not self._reader:
                 return False
             if events or self._machine.state in ("live", "stalled"):
-                change = self._machine.media(self._clock.now_ns())
+                change = self._machine.media(self._clock.now_ns(), packets)
                 if change is not None:
                     self._tell(change)
                     self._wake_loop()

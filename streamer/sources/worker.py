@@ -83,7 +83,7 @@ class Session:
         settings = ReaderSettings(order.name, order.opener, order.target, self._clock, self._stats)
         self.reader = Reader(settings, self, self._ended)
 
-    def deliver(self, reader: object, events: list[SourceEvent]) -> bool:
+    def deliver(self, reader: object, events: list[SourceEvent], packets: int = 1) -> bool:
         """A packet came."""
         now_ns = self._clock.now_ns()
         if self.is_wanted and (events or now_ns - self._told_ns > _HEARD_NS):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 
 import pytest
 
@@ -15,13 +16,13 @@ from streamer.hub.frames import text_frame
 
 def test_a_small_run_has_every_figure(capfd: pytest.CaptureFixture[str]) -> None:
     """The last line is one JSON object with the figures, their percentiles, the baselines and the conditions."""
-    fanout.run(clients=200, messages=4, as_json=True)
+    fanout.run(clients=1000, messages=4, as_json=True)
     result = json.loads(capfd.readouterr().out.splitlines()[-1])
-    assert result["clients"] == 200
+    assert result["clients"] == 1000
     for way in ("hub", "bare", "broadcast"):
-        assert result["counts"][way] == {"clients": 200, "whole": 200, "messages": 4}
+        assert result["counts"][way] == {"clients": 1000, "whole": 1000, "messages": 4}
         assert result["cpu_ms_a_message"][way] >= 0
-    for name in ("last_ms", "bare_ms", "broadcast_ms", "stall_ms", "stall_idle_ms"):
+    for name in ("last_ms", "bare_ms", "broadcast_ms", "stall_ms", "stall_bare_ms", "stall_idle_ms"):
         figures = result[f"{name}_percentiles"]
         assert 0 <= figures["p50"] <= figures["p90"] <= figures["max"]
     assert result["last_ms"] == result["last_ms_percentiles"]["p50"] > 0
@@ -30,6 +31,16 @@ def test_a_small_run_has_every_figure(capfd: pytest.CaptureFixture[str]) -> None
     assert result["ratio"] == pytest.approx(result["last_ms"] / result["bare_ms"], abs=0.01)
     assert result["input"]["messages"] == 4 and 500 < result["input"]["bytes"] < 2000
     assert {"machine", "cores", "commit", "versions", "command"} <= set(result)
+
+
+@pytest.mark.prove
+def test_ten_thousand_clients_each_get_every_message(capfd: pytest.CaptureFixture[str]) -> None:
+    """The whole number that one hub is built for."""
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 11_000:
+        pytest.skip("too few open files are allowed: ulimit -Hn 11000")
+    fanout.run(clients=10_000, messages=10, as_json=True)
+    result = json.loads(capfd.readouterr().out.splitlines()[-1])
+    assert result["counts"]["hub"] == {"clients": 10_000, "whole": 10_000, "messages": 10}
 
 
 def test_more_clients_than_files_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,9 @@ def test_an_exposition_is_read(exposed: HTTPServer) -> None:
 async def test_a_sampler_samples_until_it_is_told_to_end(exposed: HTTPServer) -> None:
     """It follows a process' figures, its tasks where it tells them, late segments by stream, and survives a moment
     without an answer."""
-    exposed.text = 'streamer_tasks 12\nstreamer_late_total{stream="door"} 3\n'  # type: ignore[attr-defined]
+    exposed.text = (
+        'streamer_tasks 12\nstreamer_late_total{stream="door"} 3\nstreamer_frozen_late_total{stream="yard"} 2\n'  # type: ignore[attr-defined]
+    )
     sampler = Sampler(
         SimpleNamespace(page=page(exposed), pid=os.getpid(), hub=None, readers=[os.getpid(), os.getppid()])
     )  # type: ignore[arg-type]
@@ -92,7 +94,11 @@ async def test_a_sampler_samples_until_it_is_told_to_end(exposed: HTTPServer) ->
     await eventually(lambda: sampler.latest)
     over.set()
     await asyncio.wait_for(task, 5)
-    assert sampler.late == {"door": 3.0} and sampler.total("streamer_tasks") == 12.0
+    assert (
+        sampler.late == {"door": 3.0}
+        and sampler.frozen_late == {"yard": 2.0}
+        and sampler.total("streamer_tasks") == 12.0
+    )
     assert sampler.total("streamer_no_such_thing") is None
     exposed.status = 500  # type: ignore[attr-defined]
     await sampler._sample()

@@ -19,10 +19,13 @@ def soaked() -> Soak:
     return Soak(
         seconds=180.0,
         streams=4,
-        account=Account(segments=1000, delivered_late=20, lost_at_breaks=3, again_at_breaks=1),
+        account=Account(
+            segments=1000, delivered_late=20, unexplained_late=2, late=1, lost_at_breaks=3, again_at_breaks=1
+        ),
         follower=SimpleNamespace(account=Account(segments=1000)),  # type: ignore[arg-type]
         sampler=SimpleNamespace(  # type: ignore[arg-type]
             late={"steady-0": 0.0},
+            frozen_late={"steady-0": 1.0, "steady-1": 2.0},
             queues={"media": Deepest(8.0, 8.0)},
             total={"streamer_hub_restarts_total": 1.0, "streamer_reader_deaths_total": 1.0}.get,
         ),
@@ -46,18 +49,19 @@ def soaked() -> Soak:
 
 
 def test_a_run_in_which_all_went_well() -> None:
-    """What a killed store took, what was late for want of it, labels for which there was no time, growth within noise
-    or allowance: nothing is broken."""
+    """What a killed store took, what was late for want of it or of time, labels for which there was no time, growth
+    within noise or allowance: nothing is broken."""
     assert soaked().broken() == []
 
 
 @pytest.mark.parametrize(
     ("place", "value", "told"),
     [
-        ("account.late", 1, "1 segments late"),
+        ("account.late", 2, "1 segments late without"),
         ("account.missing", 2, "2 segments missing"),
         ("account.duplicate", 3, "3 segments duplicate"),
-        ("account.unexplained_late", 4, "without an outage"),
+        ("account.unexplained_late", 6, "4 segments late without an outage or a freeze"),
+        ("sampler.frozen_late", {}, "3 segments late without"),
         ("account.segments", 0, "no segment at all"),
         ("account.lost_at_breaks", 13, "went with 1 killed stores"),
         ("follower.account.missing", 5, "missing for a subscriber"),

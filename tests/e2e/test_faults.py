@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
@@ -13,10 +14,14 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.cameras import GstCamera, ToolkitCamera, live_mount
+from streamer.demo.clip import load
+from tests.cameras import GstCamera, ToolkitCamera, file_mount, live_mount
 from tests.conftest import eventually
 from tests.e2e.tap import KeyframeTap
 from tests.e2e.watching import Follower, Site, added, keeps_the_promise, running_site, unnoticed
+from tests.faults.mosaic import mosaic
+from tests.faults.network import Network
+from tests.faults.odd_camera import OddCamera
 from tests.proxy import Proxy
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -165,6 +170,55 @@ async def test_a_camera_on_udp(site: Site, gst_camera: StartGst) -> None:
         await asyncio.to_thread(camera.start)
         assert whole((await follower.until_segments("udp", 6, since=mark))[-1])
     keeps_the_promise(follower.messages, "udp")
+
+
+async def test_a_network_that_loses_packets(site: Site, tmp_path: Path) -> None:
+    """Over UDP through a network that loses one packet in ten, every hop is answered in time and says in its coverage
+    what was not seen; without the loss it is whole again."""
+    clip, follower = await asyncio.to_thread(mosaic, tmp_path / "mosaic.mp4", 20.0), site.follower
+    with Network() as network, GstCamera({"/clip": file_mount(clip)}, network=network) as camera:
+        async with added(site.running, "lossy", camera.url("/clip"), transport="udp"):
+            await eventually(lambda: any(whole(s) for s in follower.segments("lossy")), 15, "whole")
+            network.down.loss = 0.1
+            mark = len(follower.messages)
+            await eventually(lambda: [s for s in follower.segments("lossy", mark) if s["coverage"]["video"] < 0.6], 10)
+            network.heal()
+            mark, healed_s = len(follower.messages), time.monotonic()
+            found = await eventually(lambda: [s for s in follower.segments("lossy", mark) if whole(s)], 10, "whole")
+            print(f"a whole window {found[0]['at_s'] - healed_s:.2f} s after the loss ended")
+            assert not [turn for turn in follower.turns("lossy", mark) if turn["state"] != "live"]
+    keeps_the_promise(follower.messages, "lossy")
+
+
+async def labels_return(site: Site, name: str, times: int) -> None:
+    """A camera that goes and comes back `times` times: each time its labels are there within 2 s of a key frame."""
+    chance, follower = random.Random(name), site.follower
+    async with OddCamera(load(site.clip)) as camera, added(site.running, name, camera.url):
+        await eventually(lambda: [s for s in follower.segments(name) if s["labels"]], 10, "labels")
+        for number in range(times):
+            mark = len(follower.messages)
+            await camera.stop()
+            await follower.until_turn(name, "reconnecting", since=mark)
+            await asyncio.sleep(chance.uniform(0, 1.5))
+            camera.keyframes_s.clear()
+            mark = len(follower.messages)
+            await camera.start()
+            labelled = await eventually(lambda m=mark: [s for s in follower.segments(name, m) if s["labels"]], 15)  # type: ignore[misc]
+            took_s = labelled[0]["at_s"] - camera.keyframes_s[0]
+            print(f"labels of {name} {took_s:.2f} s after the first key frame of return {number}")
+            assert 0 < took_s < 2.0
+    keeps_the_promise(follower.messages, name)
+
+
+async def test_labels_are_back_within_two_seconds(site: Site) -> None:
+    """Labels are there again within 2 s of the first key frame of a camera that was away, ten times of ten."""
+    await asyncio.gather(*(labels_return(site, f"away-{number}", times) for number, times in enumerate((4, 3, 3))))
+
+
+@pytest.mark.prove
+async def test_labels_are_back_within_two_seconds_a_hundred_times(site: Site) -> None:
+    """A hundred times of a hundred."""
+    await asyncio.gather(*(labels_return(site, f"often-{number}", 50) for number in range(2)))
 
 
 def whole(segment: dict[str, object], video: bool = True, audio: bool = True) -> bool:

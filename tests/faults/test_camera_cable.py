@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import socket
 import subprocess
@@ -28,7 +29,9 @@ while True:
 def sent(way: Way, count: int = 1000, gap_s: float = 0.001, size: int = 1000) -> list[tuple[float, int]]:
     """When each of `count` packets that go in evenly comes out, and its number."""
     out: list[tuple[float, int]] = []
-    for step in range(2 * count + 10_000):
+    for step in itertools.count():
+        if step >= count and way.next_s is None:
+            break
         now_s = 100.0 + step * gap_s
         if step < count:
             way.take(step.to_bytes(4, "big") + bytes(size - 4), now_s)

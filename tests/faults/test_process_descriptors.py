@@ -37,11 +37,11 @@ def leave_room_for(process: psutil.Process, descriptors: int) -> None:
 
 @contextlib.asynccontextmanager
 async def crowd(url: str, count: int) -> AsyncIterator[list[ClientConnection]]:
-    """As many of `count` subscribers as get in within a second or two."""
+    """As many of `count` subscribers as get in within a second."""
 
     async def one() -> ClientConnection | None:
         with contextlib.suppress(OSError, TimeoutError):
-            return await connect(url, open_timeout=1.5)
+            return await connect(url, open_timeout=1.0)
         return None
 
     found = await asyncio.gather(*(one() for _ in range(count)))
@@ -63,7 +63,7 @@ async def test_the_hub_runs_out_of_descriptors(looping_clip: Path, toolkit_camer
         async with crowd(running.websocket, CROWD) as inside:
             assert 0 < len(inside) < CROWD
             mark = len(follower.messages)
-            await follower.until_segments("door", 4, since=mark)
+            await follower.until_segments("door", 2, since=mark)
         left_s = time.monotonic()
         await eventually(lambda: hub.num_fds() < 30 + 12, 10, "the crowd's descriptors are free again")
         assert await running.first(2, "segment", within_s=10.0)

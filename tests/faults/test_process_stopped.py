@@ -47,7 +47,7 @@ async def test_the_service_is_frozen(valkey: Valkey, looping_clip: Path, toolkit
     camera = toolkit_camera(looping_clip)
     arguments = ("--source", f"door={camera.url}", "--redis", valkey.url)
     async with service(*arguments) as running, following(running) as follower:
-        await follower.until_segments("door", 4)
+        await follower.until_segments("door", 2)
         running.process.send_signal(signal.SIGSTOP)
         await asyncio.sleep(2.0)
         running.process.send_signal(signal.SIGCONT)
@@ -56,7 +56,7 @@ async def test_the_service_is_frozen(valkey: Valkey, looping_clip: Path, toolkit
         report("labels after the service was frozen", thawed_s)
         assert took_s < 2.0
         mark = len(follower.messages)
-        later = await follower.until_segments("door", 5, since=mark)
+        later = await follower.until_segments("door", 4, since=mark)
         still_labelled(later)
         assert all(m["latency_ms"]["total"] <= m["bound_ms"] for m in later[-2:])
         assert 1.0 < await metric(running, "streamer_frozen_seconds_total") < 3.5

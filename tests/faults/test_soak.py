@@ -38,11 +38,9 @@ async def soak(clip: Path, minutes: int) -> dict[str, Any]:
 def kept(result: dict[str, Any], minutes: int) -> None:
     """All that should have been done was done, and every segment is accounted for."""
     assert result["kept"] and set(result["faults"]) == FAULTS
-    assert {"late": result["late"], "missing": result["missing"], "duplicate": result["duplicate"]} == {
-        "late": 0,
-        "missing": 0,
-        "duplicate": 0,
-    }
+    assert (result["missing"], result["duplicate"], result["late_acknowledged"]) == (0, 0, 0)
+    # Late may only be what came when the machine did not let the process run.
+    assert result["late"] + result["unexplained_late"] <= result["frozen_late"]
     # Two a second of each of the four streams that are there all the time, but while their cameras are away.
     assert result["segments"] > 0.75 * minutes * 60 * 2 * 4
     assert result["churn"]["added"] == result["churn"]["removed"] > 8 * minutes

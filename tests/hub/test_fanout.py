@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -222,6 +223,33 @@ async def test_who_joins_in_the_middle_of_a_dispatch_is_not_sent_what_came_befor
     assert [len(sink.messages()) for sink in sinks] == [1] * 998 + [0, 0]
 
 
+async def test_others_get_their_turn_in_a_dispatch_and_take_no_more_than_their_share_of_it() -> None:
+    """Between slices the event loop sees to others; where these are slow the slices grow, so that the dispatch does not
+    wait for them after each two hundred subscribers."""
+    sinks = [Sink(number) for number in range(10_000)]
+    fanout = fanout_to(sinks)
+    for sink in sinks:
+        fanout.join(subscriber(sink))
+    turns = 0
+
+    async def other(seconds: float) -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            time.sleep(seconds)  # noqa: ASYNC251 - a handler that takes long is what this is about
+            await asyncio.sleep(0)
+
+    async def turns_of_others(seconds: float) -> int:
+        nonlocal turns
+        turns = 0
+        busy = asyncio.create_task(other(seconds))
+        await fanout.dispatch([item(1)])
+        busy.cancel()
+        return turns
+
+    assert 6 <= await turns_of_others(0.05) <= 25  # of 50 slices that are not allowed to grow
+
+
 @given(st.lists(st.tuples(st.sampled_from(["item", "full", "short", "free", "turn"]), st.integers(0, 2)), max_size=60))
 @settings(deadline=None)
 def test_sockets_that_fill_up_and_empty_at_any_moment_lose_nothing_unsaid(steps: list[tuple[str, int]]) -> None:
@@ -240,6 +268,7 @@ async def _any_moment(steps: list[tuple[str, int]]) -> None:
     number, dispatching = 0, asyncio.create_task(asyncio.sleep(0))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("streamer.hub.fanout._SLICE", 1)
+        patch.setattr("streamer.hub.fanout._LONGEST_SLICE", 1)
         for step, which in [*steps, ("free", 0), ("free", 1), ("free", 2)]:
             if step == "item":
                 await dispatching
