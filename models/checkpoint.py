@@ -8,9 +8,11 @@ code, and reading the header needs no torch: the service starts without importin
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -92,7 +94,10 @@ def save(checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> None:
         try:
             save_file(tensors, temporary, header)
         except SafetensorError as error:
-            raise OSError(f"{checkpoint.path} can't be written: {error}") from error
+            # The system's own error is in its text alone.
+            found = re.search(r"os error (\d+)", str(error))
+            number = int(found[1]) if found else errno.EIO
+            raise OSError(number, os.strerror(number), str(checkpoint.path)) from error
         os.replace(temporary, checkpoint.path)
 
 

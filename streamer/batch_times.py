@@ -19,6 +19,7 @@ _FORGET_EVERY_NS = 250_000_000
 # slow batch among them changes nothing.
 _LATELY = 16
 _LATELY_QUANTILE = 0.75
+_SAYS = 4
 
 
 @dataclass(slots=True)
@@ -52,7 +53,8 @@ class BatchTimes:
     def __init__(self, costs: WorkCosts) -> None:
         self.costs = costs
         self._recent: dict[int, _Stretches] = {}
-        self._lately: deque[float] = deque(maxlen=_LATELY)
+        # The first batch of all may be the slow one: until there are more, the model has a say.
+        self._lately: deque[float] = deque([1.0] * _SAYS, maxlen=_LATELY)
         self._newest: tuple[int, float, int] | None = None
         self._forgot_ns = 0
         # The nearest size that was seen of late, a size: asked for far more often than anything changes.

@@ -138,7 +138,7 @@ class Scheduler:
         if not fits:
             self._short_ns = now_ns
         items = self._choose(now_ns, fair=not fits) or self._probe(now_ns)
-        # What is had while there is enough for all takes nothing from anybody, and nobody has to wait for it afterwards.
+        # What is had while there is enough for all takes nothing from anybody: nobody has to wait for it afterwards.
         if now_ns - self._short_ns <= _SHORT_NS:
             self._lanes.charge(items)
         return self._start(items, now_ns) if items else None
