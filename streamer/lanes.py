@@ -140,7 +140,8 @@ class Lanes:
         """It can't make it by itself: what its stream has after it must be encoded without it."""
         if not item.skipped:
             item.skipped = True
-            self._reckon(item.lane)
+            if len(item.lane.waiting) > 1:
+                self._reckon(item.lane)
 
     def charge(self, items: Iterable[Item]) -> None:
         """Their streams have had so much more."""

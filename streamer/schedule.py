@@ -11,7 +11,7 @@ in one place only, when their time is up.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from streamer.batch_times import BatchTimes
@@ -137,7 +137,7 @@ class Scheduler:
             fits, _ = self._all_fit(now_ns)
         if not fits:
             self._short_ns = now_ns
-        items = self._choose(now_ns, fair=not fits) or self._probe(now_ns)
+        items = self._choose(now_ns, self._at_most, fair=not fits) or self._try(now_ns, fair=not fits)
         # What is had while there is enough for all takes nothing from anybody: nobody has to wait for it afterwards.
         if now_ns - self._short_ns <= _SHORT_NS:
             self._lanes.charge(items)
@@ -171,18 +171,19 @@ class Scheduler:
             self._lost_from_ns = now_ns
         return now_ns - self._lost_from_ns > lost.deadline_ns - lost.end_ns
 
-    def _choose(self, now_ns: int, *, fair: bool) -> list[Item]:
-        """Windows that make it together: the earliest deadlines, or those of the streams that have had least."""
+    def _choose(self, now_ns: int, expect: Callable[[int, int], float], *, fair: bool) -> list[Item]:
+        """Windows that make it together by what `expect` says (of modelled nanoseconds, now): the earliest deadlines,
+        or those of the streams that have had least."""
         chosen: list[Item] = []
         over_ns, call_ns = now_ns + self.reserve_ns, self.times.costs.call_ns
         modelled_ns, earliest_ns, longest_ns, misses = call_ns, 1 << 62, 1 << 62, 0
         for item in self._lanes.in_turn() if fair else self._lanes:
             if chosen and item.alone:
                 break
-            if over_ns + self._expect_ns(call_ns + item.cost_ns, now_ns) > item.window.deadline_ns:
+            if over_ns + expect(call_ns + item.cost_ns, now_ns) > item.window.deadline_ns:
                 self._lanes.skip(item)
                 continue
-            need_ns = self._expect_ns(modelled_ns + item.cost_ns, now_ns)
+            need_ns = expect(modelled_ns + item.cost_ns, now_ns)
             by_ns = min(earliest_ns, item.window.deadline_ns)
             if over_ns + need_ns > by_ns or (chosen and need_ns > longest_ns):
                 # What is too much for this batch waits for the next, and nobody overtakes it, unless in turns.
@@ -198,20 +199,18 @@ class Scheduler:
                 break
         return chosen
 
-    def _expect_ns(self, modelled_ns: int, now_ns: int) -> float:
+    def _at_most(self, modelled_ns: int, now_ns: int) -> float:
         return modelled_ns * self.times.stretch(modelled_ns, now_ns, _HIGH)
 
-    def _probe(self, now_ns: int) -> list[Item]:
-        """Where by the high quantile none can make it any more, the one with the most time left is tried all the same
-        if it could as batches usually are of late: or else one slow batch would shed for seconds. And from time to time
-        if it could on an idle machine: an engine that stands idle learns of no better times. (A result that comes too
-        late is thrown away.)"""
-        stretch = self.times.lately if now_ns - self._ended_ns < _IDLE_NS else 1.0
-        start_ns, call_ns = now_ns + self.reserve_ns, self.times.costs.call_ns
-        for item in reversed(self._lanes):
-            if start_ns + (call_ns + item.cost_ns) * stretch <= item.window.deadline_ns:
-                return [item]
-        return []
+    def _try(self, now_ns: int, *, fair: bool) -> list[Item]:
+        """Where by the high quantile none can make it any more, those that could by what batches usually take of late
+        are tried all the same: or else one slow batch would shed for seconds. And from time to time those that could on
+        an idle machine: an engine that stands idle learns of no better times. (A result that comes too late is thrown
+        away.)"""
+        usual = self._choose(now_ns, lambda modelled_ns, _: modelled_ns * self.times.lately, fair=fair)
+        if usual or now_ns - self._ended_ns < _IDLE_NS:
+            return usual
+        return self._choose(now_ns, lambda modelled_ns, _: modelled_ns, fair=fair)
 
     def _start(self, items: list[Item], now_ns: int) -> Batch:
         work, entries = Work(), []

@@ -402,8 +402,9 @@ class Simulation:
             work += self._missing(entry.offered, add=True)
         if work != batch.work:
             self._fault(f"batch {batch.number} is said to be {batch.work} and is {work}")
-        # By the scheduler's own expectation; or, where it has none that lets anything start, on an idle machine.
-        soonest_ns = self._now_ns + self.scheduler.reserve_ns + min(batch.expected_ns, COSTS.of(work))
+        # By the scheduler's own expectation; or, where that lets nothing start, by what is usual or on an idle machine.
+        hoped_ns = int(COSTS.of(work) * min(1.0, self.scheduler.times.lately))
+        soonest_ns = self._now_ns + self.scheduler.reserve_ns + min(batch.expected_ns, hoped_ns)
         if any(entry.window.deadline_ns < soonest_ns for entry in batch.entries):
             self._fault(f"batch {batch.number} can't be in time")
         if len(batch.entries) > self.scenario.max_windows:

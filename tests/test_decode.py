@@ -24,6 +24,7 @@ S = 1_000_000_000
 MS = 1_000_000
 EVERYTHING = DecodeOptions(lazy=False, skip_loop_filter=False, skip_unreferenced=False)
 Clips = Callable[..., Path]
+_PICTURES: dict[Path, dict[int, NDArray[np.uint8]]] = {}
 
 
 def sample(
@@ -122,6 +123,33 @@ def test_lost_packets_cost_pictures_not_the_stream(clips: Clips) -> None:
     frames, _ = sample(path, DecodeOptions(), drop=lambda number: number % 7 == 3)
     assert len(frames) >= 10
     assert frames[-1].media_ns > 5 * S
+
+
+@settings(max_examples=25, deadline=None)
+@given(lost=st.sets(st.integers(1, 149), max_size=10))
+def test_no_lost_packet_brings_a_wrong_picture(clips: Clips, lost: set[int]) -> None:
+    """Whichever pictures get lost on the way, every sample is the very picture that the camera made; and pictures are
+    there again from the next key frame on."""
+    path = clips("sent.ts", Spec(seconds=6.0, gop=25, audio=None))
+    if path not in _PICTURES:
+        _PICTURES[path] = {frame.media_ns: frame.rgb for frame in sample(path, EVERYTHING, 25)[0]}
+    frames, _ = sample(path, DecodeOptions(skip_loop_filter=False), drop=lambda number: number in lost)
+    assert all(np.array_equal(frame.rgb, _PICTURES[path][frame.media_ns]) for frame in frames)
+    begin_ns = min(_PICTURES[path])
+    key_lost = {number // 25 for number in lost if number % 25 == 0}
+    seen = {(frame.media_ns - begin_ns) // S for frame in frames}
+    assert seen >= set(range(6)) - key_lost
+
+
+def test_where_key_frames_are_far_apart_what_refers_to_a_lost_picture_counts_half(clips: Clips) -> None:
+    """With the next key frame 4 s away, pictures behind a lost one are used, and stand for half their time up to it."""
+    path = clips("far.ts", Spec(seconds=14.0, gop=100, audio=None))
+    frames, stats = sample(path, DecodeOptions(), drop=lambda number: number == 230)
+    begin_ns = frames[0].media_ns
+    halved = [frame for frame in frames if frame.duration_ns < 500 * MS]
+    assert [(frame.media_ns - begin_ns) // S for frame in halved[:1]] == [9]
+    assert all(9 * S < frame.media_ns - begin_ns < 12 * S for frame in halved) and 4 <= len(halved) <= 6
+    assert "corrupt" not in stats.drops
 
 
 def test_decoding_begins_with_a_key_frame(clips: Clips) -> None:
@@ -268,9 +296,6 @@ def test_no_turn_of_effort_brings_a_wrong_picture(
     eased = ease(path, lambda number: efforts[number + 1])
     for _, frame in eased.frames:
         assert np.array_equal(frame.rgb, _PICTURES[path][frame.media_ns])
-
-
-_PICTURES: dict[Path, dict[int, NDArray[np.uint8]]] = {}
 
 
 # -- odd pictures -----------------------------------------------------------------------------------------------------

@@ -389,3 +389,18 @@ def test_no_stamps_whatever_break_it(stamps: list[int | None], chance: random.Ra
     placed += timeline.flush()
     assert placed[0].epoch is not None
     assert [item.stamp.payload for item in placed] == list(range(len(stamps)))
+
+
+@pytest.mark.parametrize("part", [0.1, 1.0])
+def test_stamps_that_are_not_believed_move_nothing(part: float) -> None:
+    """A picture track whose stamps are noise for four seconds, now and then or all of them, stays where it was while
+    they are and afterwards, in the same epoch."""
+    chance = random.Random(3)
+
+    def noise(count: int, ticks: int) -> int:
+        return chance.getrandbits(32) if 100 <= count < 200 and chance.random() < part else ticks
+
+    held = video(delayed=True, delay_ns=45 * MS, edit=noise, reported_after_ns=0)
+    placed = run([held, audio(reported_after_ns=0)], 20 * S)
+    assert len(epochs(placed)) == 1
+    assert all(abs(error) < 60 * MS for error in errors(placed, "video", 2 * S)), max(errors(placed, "video", 2 * S))
