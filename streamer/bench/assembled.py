@@ -44,10 +44,12 @@ class Parts:
 
 
 class Hooks:
-    """Counts what was acknowledged late although the process did not run meanwhile: no scheduler can help that."""
+    """Who was acknowledged late for reasons that no scheduler can help: because the process did not run meanwhile
+    (`frozen`), or because of the store alone (`store_late`; also where the machine left the store no time)."""
 
     def __init__(self, freezes: FreezeWatch, bound_ns: int) -> None:
         self.frozen: set[tuple[str, int]] = set()
+        self.store_late: set[tuple[str, int]] = set()
         self._freezes = freezes
         self._bound_ns = bound_ns
 
@@ -55,9 +57,13 @@ class Hooks:
         unit = acknowledged.unit
         if unit.deadline_ns is None or unit.segment is None or not acknowledged.late:
             return
+        key = (unit.stream, unit.segment.seq)
+        if acknowledged.store_late:
+            self.store_late.add(key)
+            return
         frozen_ns = self._freezes.frozen_ns(unit.deadline_ns - self._bound_ns, acknowledged.acked_ns)
         if frozen_ns > 0 and frozen_ns + TICK_NS >= acknowledged.acked_ns - unit.deadline_ns:
-            self.frozen.add((unit.stream, unit.segment.seq))
+            self.frozen.add(key)
 
     def on_dropped(self, unit: Unit) -> None:
         """It will be missing from the feed, and be counted there."""

@@ -22,7 +22,7 @@ import click
 
 from streamer.answering import MAX_WINDOWS
 from streamer.bench.arrivals import ClosedLoop, Media, OpenLoop, name_of
-from streamer.bench.assembled import Assembled, Parts, assembled
+from streamer.bench.assembled import Assembled, Hooks, Parts, assembled
 from streamer.bench.baselines import DropOldest, UnboundedFifo
 from streamer.bench.conditions import conditions
 from streamer.bench.tally import Tally
@@ -64,9 +64,13 @@ class Offered:
 
 @dataclass(slots=True)
 class Run:
-    """One load. `goodput`: segments a second that were answered in time with labels, in parts of the capacity;
-    `fairness`: the largest over the smallest part of a stream's segments that was (None: a stream had none);
-    `answered`: the fewest and the most of a stream; `busy`: the part of the time in which the engine was at work."""
+    """One load. `late` leaves out, as the service does, what was late for want of the store (`store_late`) or of the
+    whole process (`frozen_late`), which stand apart.
+
+    `goodput`: segments a second that were answered in time with labels, in parts of the capacity; `fairness`: the
+    largest over the smallest part of a stream's segments that was (None: a stream had none); `answered`: the fewest and
+    the most of a stream; `busy`: the part of the time in which the engine was at work.
+    """
 
     at: float
     streams: int
@@ -76,6 +80,7 @@ class Run:
     missing: int = 0
     duplicate: int = 0
     frozen_late: int = 0
+    store_late: int = 0
     goodput: float = 0.0
     fairness: float | None = None
     answered: tuple[int, int] = (0, 0)
@@ -170,7 +175,7 @@ class _Bench:
             levels = [parts.scheduler.ladder.level(name_of(number)) for number in range(loop.streams)]
             statistics = whole.dispatcher.statistics
         entry = Run(at, loop.streams, seconds, offered_per_second=round(loop.streams / hop_s, 1))
-        self._judge(entry, loop, tally, capacity, whole.hooks.frozen)
+        self._judge(entry, loop, tally, capacity, whole.hooks)
         entry.busy = round(statistics.busy_ns / NS_PER_S / seconds, 3)
         entry.wasted = statistics.wasted
         entry.batch_windows = round((statistics.computed + statistics.wasted) / max(1, statistics.batches), 2)
@@ -178,11 +183,15 @@ class _Bench:
         _tell(name, entry)
         return entry
 
-    def _judge(self, entry: Run, loop: OpenLoop, tally: Tally, capacity: float, frozen: set[tuple[str, int]]) -> None:
-        entry.late, entry.frozen_late = tally.late_of(frozen), len(tally.overdue & frozen)
+    def _judge(self, entry: Run, loop: OpenLoop, tally: Tally, capacity: float, hooks: Hooks) -> None:
+        excused = hooks.frozen | hooks.store_late
+        entry.late = len(tally.overdue - excused)
+        entry.frozen_late = len(tally.overdue & hooks.frozen)
+        entry.store_late = len(tally.overdue & hooks.store_late)
         entry.duplicate = tally.duplicate
         entry.missing = sum(max(0, loop.windows - tally.seen[name_of(number)]) for number in range(loop.streams))
-        counts = [tally.answered[name_of(number)] for number in range(loop.streams)]
+        answered = tally.answered(excused)
+        counts = [answered[name_of(number)] for number in range(loop.streams)]
         entry.answered = (min(counts), max(counts))
         entry.fairness = round(max(counts) / min(counts), 3) if min(counts) else None
         measured_s = (loop.windows - tally.settled_seq) * self.media.hop_ns / NS_PER_S
@@ -202,7 +211,8 @@ def _open(whole: Assembled, streams: int) -> None:
 
 def _tell(name: str, entry: Run) -> None:
     click.echo(
-        f"{name:11} {entry.at:g} x ({entry.streams} streams): late {entry.late}, missing {entry.missing}, "
+        f"{name:11} {entry.at:g} x ({entry.streams} streams): late {entry.late} (and {entry.store_late} by the store, "
+        f"{entry.frozen_late} frozen), missing {entry.missing}, "
         f"duplicate {entry.duplicate}, goodput {entry.goodput:.2f} of capacity, fairness {entry.fairness}, "
         f"{entry.statuses}, p50 {entry.latency_ms.get('p50')} ms, p99 {entry.latency_ms.get('p99')} ms, "
         f"engine {entry.busy:.0%} busy",

@@ -103,7 +103,8 @@ async def _started(process: asyncio.subprocess.Process) -> Started:
                 elif found := re.search(r"^websocket\s+(ws://\S+)", line):
                     websocket = found[1]
     if not (page and websocket):
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself
+            process.kill()
         raise StreamerError("the service under measurement did not start: " + "".join(list(said)[-3:]).strip())
     return Started(process, page, websocket, said)
 

@@ -25,7 +25,7 @@ class Tally(Account):
 
     settled_seq: int = 0
     seen: Counter[str] = field(default_factory=Counter)
-    answered: Counter[str] = field(default_factory=Counter)
+    labelled: list[tuple[str, int]] = field(default_factory=list)
     counted: Counter[str] = field(default_factory=Counter)
     overdue: set[tuple[str, int]] = field(default_factory=set)
     latencies_ms: list[int] = field(default_factory=list)
@@ -51,11 +51,13 @@ class Tally(Account):
         self.last_ms = max(self.last_ms, written_ms)
         self.counted[message["status"]] += 1
         self.latencies_ms.append(took_ms)
-        self.answered[stream] += message["status"] != "shed" and not late
+        if message["status"] != "shed":
+            self.labelled.append((stream, seq))
 
-    def late_of(self, frozen: Collection[tuple[str, int]]) -> int:
-        """How many were late, but for those of times in which the whole process did not run."""
-        return len(self.overdue.difference(frozen))
+    def answered(self, excused: Collection[tuple[str, int]] = ()) -> Counter[str]:
+        """How many segments of each stream came with labels, and in time or late for reasons that are `excused`."""
+        late = self.overdue.difference(excused)
+        return Counter(stream for stream, seq in self.labelled if (stream, seq) not in late)
 
     def latency_ms(self) -> dict[str, int]:
         """Quantiles from the end's capture to the store's writing, in milliseconds."""

@@ -78,11 +78,13 @@ def segment(seq: int, *, written_ms: int, status: str = "ok", late: bool = False
     ids=["in time", "cut off to the millisecond", "written late", "says that it is late", "took too long by itself"],
 )
 def test_a_segment_is_late_by_any_clock(given: tuple[Any, int], late: bool) -> None:
-    """By the store's, by the mark that it carries or by its own latency; what was late is not answered in time."""
+    """By the store's, by the mark that it carries or by its own latency; then it does not count as answered, but where
+    that is excused."""
     tally = Tally()
     tally.take(*given)
-    assert tally.late_of(()) == int(late) and tally.answered["s0000"] == int(not late)
-    assert tally.late_of({("s0000", 0)}) == 0
+    assert tally.overdue == ({("s0000", 0)} if late else set())
+    assert tally.answered()["s0000"] == int(not late)
+    assert tally.answered(excused={("s0000", 0)})["s0000"] == 1
 
 
 def test_a_tally_counts_what_is_missing_and_what_is_there_twice() -> None:
@@ -91,7 +93,7 @@ def test_a_tally_counts_what_is_missing_and_what_is_there_twice() -> None:
     for seq, status in ((0, "ok"), (2, "shed"), (2, "shed"), (3, "degraded")):
         tally.take(*segment(seq, written_ms=1500 + seq, status=status))
     assert (tally.missing, tally.duplicate, tally.seen["s0000"]) == (1, 1, 4)
-    assert tally.answered["s0000"] == 1 and tally.counted["degraded"] == 1
+    assert tally.answered()["s0000"] == 1 and tally.counted["degraded"] == 1
     assert tally.latency_ms() == {"p50": 502, "p95": 503, "p99": 503, "max": 503}
 
 
