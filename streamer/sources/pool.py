@@ -144,7 +144,8 @@ class _Worker:
             if not dead:
                 self.readers[reader.number] = reader
         if dead:
-            reader.lost()
+            # Not on this thread: who starts a reader holds the lock that its owner needs to hear of this.
+            threading.Thread(target=reader.lost, name="readers", daemon=True).start()
         else:
             self.order(order)
 

@@ -171,7 +171,8 @@ async def test_a_network_that_falls_silent() -> None:
             assert stalled.reason is not None and "no media" in stalled.reason
             await asyncio.sleep(1.0)
             network.heal()
-            await tape.until("live", 2, after=len(tape.states))
+            # TCP's own patience doubles with every try: it may sleep for as long again as the silence was.
+            await tape.until("live", 4, after=len(tape.states))
             await tape.frames_more(2, _BACK_S)
             assert len(tape.epochs) == 1
 
