@@ -19,8 +19,11 @@ class Acknowledged(Struct, frozen=True):
         delivered_late: what its JSON says, decided by the store's clock at writing.
         duplicate: an earlier answer was lost, and it had been written then.
         cursor: of its segment, or of its last message where it has none; '' where it is a duplicate.
-        store_ns: how long between hand-over and acknowledgement the store was away or slow (a round trip may take 20
-            ms); times in which this process's own loop stood still are not the store's.
+        store_ns: how long between hand-over and acknowledgement the store was away, or slow (a round trip may take as
+            long as usual).
+        store_spans: the same as begin and end of each stretch.
+        stalled_ns, stalled_early_ns: how long between the two this process's own loop stood still in round trips and
+            may have missed an answer by it; all of that, and the part before the deadline.
     """
 
     unit: Unit
@@ -31,6 +34,9 @@ class Acknowledged(Struct, frozen=True):
     duplicate: bool
     cursor: str
     store_ns: int
+    stalled_ns: int = 0
+    stalled_early_ns: int = 0
+    store_spans: tuple[tuple[int, int], ...] = ()
 
     @property
     def late(self) -> bool:
@@ -39,9 +45,15 @@ class Acknowledged(Struct, frozen=True):
 
     @property
     def store_late(self) -> bool:
-        """Late, and only because of the store: with it there and quick this unit would have been in time."""
+        """Late, and only because of the store: with it there and quick this unit would have been in time, and without
+        our own stalls it would not."""
         deadline_ns = self.unit.deadline_ns
-        return deadline_ns is not None and self.late and self.acked_ns - self.store_ns <= deadline_ns
+        if deadline_ns is None or not self.late:
+            return False
+        own_ns = self.acked_ns - self.handed_ns - self.store_ns - self.stalled_ns
+        # Stalls after the deadline delay nothing that would have been done by then.
+        in_time_but_for_it = self.handed_ns + own_ns + self.stalled_early_ns <= deadline_ns
+        return in_time_but_for_it and self.acked_ns - self.stalled_ns > deadline_ns
 
 
 class PublishHooks(Protocol):

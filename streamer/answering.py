@@ -7,6 +7,7 @@ answers out in time.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import sys
@@ -21,7 +22,7 @@ from streamer.clock import NS_PER_S, Clock, epoch_ids
 from streamer.config import StreamConfig
 from streamer.dispatch import Dispatcher
 from streamer.engine import Engine
-from streamer.freeze import TICK_NS, FreezeWatch
+from streamer.freeze import FreezeWatch
 from streamer.governor import Governor
 from streamer.ledger import Ledger, Publishing
 from streamer.loop_thread import LoopThread
@@ -38,6 +39,7 @@ from streamer.stalls import StallWatch
 from streamer.store import Store
 from streamer.tasks import background
 from streamer.trace import Traces
+from streamer.why.kept import Kept
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,7 @@ class AnsweringParts:
     metrics: Metrics
     stalls: StallWatch
     traces: Traces
+    kept: Kept
     pool: ReaderPool
     bound_ns: int
     admits_all: Callable[[], bool]
@@ -93,7 +96,7 @@ async def answering(parts: AnsweringParts, on_fault: Callable[[str], None]) -> A
             clock=clock,
             names=[label.name for label in engine.labels],
             outlet=publisher,
-            watchers=(parts.metrics, parts.traces),
+            watchers=(parts.metrics, parts.traces, parts.kept),
             bound_ns=parts.bound_ns,
             post=loop.post,
             call=loop.call,
@@ -121,7 +124,7 @@ async def answering(parts: AnsweringParts, on_fault: Callable[[str], None]) -> A
                 publisher=publisher,
                 store=parts.store,
                 metrics=parts.metrics,
-                forget=(engine.forget, parts.traces.forget),
+                forget=(engine.forget, parts.traces.forget, parts.kept.forget),
                 open_source=parts.open_source,
                 refusal=lambda entry: (
                     None
@@ -174,7 +177,6 @@ class PublishHooks:
         if unit.deadline_ns is None:
             return
         captured_ns = unit.deadline_ns - self.bound_ns
-        over_ns = acknowledged.acked_ns - unit.deadline_ns
         frozen_ns = self.freezes.frozen_ns(captured_ns, acknowledged.acked_ns) if acknowledged.late else 0
         self.traces.written(acknowledged, frozen_ns)
         self.metrics.published(
@@ -183,8 +185,8 @@ class PublishHooks:
             acknowledged.acked_ns - captured_ns,
             late=acknowledged.late,
             store_late=acknowledged.store_late,
-            # A freeze is seen up to a tick shorter than it was.
-            frozen=frozen_ns > 0 and frozen_ns + TICK_NS >= over_ns > 0,
+            frozen=acknowledged.late
+            and self.freezes.explains(captured_ns, unit.deadline_ns, acknowledged.acked_ns, acknowledged.store_spans),
         )
 
     def on_dropped(self, unit: Unit) -> None:
@@ -215,8 +217,16 @@ def _watch(parts: AnsweringParts, dispatcher: Dispatcher) -> None:
     watch("publish_waiting", "Units handed over and not acknowledged.", lambda: publisher.waiting)
     watch("store_away", "1 while the store does not take what is published.", lambda: publisher.outage() is not None)
     watch("store_outages", "Times the store went away.", lambda: publisher.statistics.outages, counter=True)
+    watch(
+        "store_rewritten",
+        "Units written again that the store had lost.",
+        lambda: publisher.statistics.rewritten,
+        counter=True,
+    )
     watch("reader_processes", "Processes that read and decode.", lambda: len(pool.pids))
     watch("reader_deaths", "Reader processes that ended by themselves.", lambda: pool.deaths, counter=True)
+    loop = asyncio.get_running_loop()
+    watch("tasks", "Tasks of the main event loop.", lambda: len(asyncio.all_tasks(loop)))
     parts.metrics.watch_parts(
         "cpu_seconds",
         "CPU time by part: this process's threads, and the processes that read and decode.",

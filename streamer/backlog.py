@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from streamer.clock import NS_PER_MS, NS_PER_S
 from streamer.losses import Losses, Lost, bereft
 from streamer.messages import FeedMessage, LatencyBody, Previous, Segment, StreamMessage, StreamState, encode
-from streamer.records import Claim, Record
+from streamer.records import Claim, Record, UnitRecord
 
 # A unit that was sent later than this says so in its latency; below it the estimate that it carries is good enough.
 _NOTABLE_WAIT_NS = 20 * NS_PER_MS
@@ -130,12 +130,21 @@ class Backlog:
             waiting.sent_ns = now_ns
         waited_ns = now_ns - waiting.handed_ns
         try:
-            waiting.records = tuple([_record(message, waited_ns) for message in waiting.unit.messages])
+            in_time = waiting.unit.deadline_ns is not None and now_ns <= waiting.unit.deadline_ns
+            waiting.records = tuple([_record(message, waited_ns, in_time) for message in waiting.unit.messages])
         except (ValueError, TypeError, OverflowError) as error:
             # Text that is not Unicode (a name from a file system, say); trying for ever would hold up all streams.
             waiting.unit = Unit(self.stream, (self._unfit(waiting.unit, error),))
             waiting.records = (_record(waiting.unit.messages[0], waited_ns),)
         return waiting.records
+
+    def unit_record(self, waiting: Waiting, now_ns: int, deadline_us: int | None) -> UnitRecord:
+        """`waiting` for the store, with its deadline on the store's clock. Call in order."""
+        resent = waiting.ordinal is not None and not waiting.again
+        records = self.records(waiting, now_ns)
+        ordinal = waiting.ordinal or 0
+        place = (self.stream, self.owner, ordinal, ordinal - 1)
+        return UnitRecord(*place, records, deadline_us, waiting.again, resent)
 
     def _unfit(self, unit: Unit, error: Exception) -> StreamMessage:
         lost = Lost(self._epoch)
@@ -218,14 +227,23 @@ class Backlog:
         return [waiting.unit for waiting in self.units if not waiting.again]
 
 
-def _record(message: FeedMessage, waited_ns: int) -> Record:
+def _record(message: FeedMessage, waited_ns: int, in_time: bool = False) -> Record:
     if isinstance(message, Segment):
         if waited_ns > _NOTABLE_WAIT_NS:
             message = replace(message, latency_ms=_with_wait(message.latency_ms, waited_ns))
+        if in_time and message.latency_ms.total > message.bound_ms:
+            message = replace(message, latency_ms=_within(message.latency_ms, message.bound_ms))
         return Record("segment", encode(message), message.epoch, message.seq)
     if isinstance(message, StreamMessage):
         return Record("stream", encode(message), message.epoch or "", message.state)
     return Record("other", encode(message))
+
+
+def _within(latency: LatencyBody, bound_ms: int) -> LatencyBody:
+    """What publishing usually takes may be more than is left, and is no reason to say that a segment is late: should it
+    be, it is marked where it is written."""
+    publish = round(max(latency.publish - (latency.total - bound_ms), 0.0), 1)
+    return replace(latency, publish=publish, total=float(bound_ms))
 
 
 def _with_wait(latency: LatencyBody, waited_ns: int) -> LatencyBody:

@@ -49,19 +49,38 @@ class Admittance:
             raise Refused(400, "the Host header names no host")
         if host and not self._knows(host):
             raise Refused(421, "this service is local: ask it as localhost, or name the page in allowed_origins")
-        own = origin is None or origin.partition("://")[2].lower() == host.lower() or origin in self.allowed_origins
-        if changes and not own:
+        own = origin is None or origin.partition("://")[2].lower() == host.lower()
+        if changes and not own and not self._allows(origin or ""):
             raise Refused(403, "web pages of other origins may not change anything here: see allowed_origins")
 
     def check_token(self, authorization: str) -> None:
         """Refuse a caller whose Authorization header holds no known token."""
+        if not self.knows_token(authorization):
+            detail = "a known token is needed: Authorization: Bearer TOKEN"
+            raise Refused(401, detail, {"WWW-Authenticate": 'Bearer realm="streamer"'})
+
+    def knows_token(self, authorization: str) -> bool:
+        """Whether an Authorization header holds a known token, or none is needed."""
         scheme, _, given = authorization.partition(" ")
         token = given.strip().encode("utf-8", "surrogateescape")
         # Every token is compared, each in constant time, so that answering times tell nothing.
         matches = [hmac.compare_digest(token, known.encode()) for known in self.tokens]
-        if self.tokens and (scheme.lower() != "bearer" or not any(matches)):
-            detail = "a known token is needed: Authorization: Bearer TOKEN"
-            raise Refused(401, detail, {"WWW-Authenticate": 'Bearer realm="streamer"'})
+        return not self.tokens or (scheme.lower() == "bearer" and any(matches))
+
+    def sharing(self, origin: str | None) -> dict[str, str]:
+        """The headers that let a page of `origin` read an answer (CORS); none for a page that may not."""
+        if not self.allowed_origins:
+            return {}
+        if origin is None or not self._allows(origin):
+            return {"Vary": "Origin"}
+        return {
+            "Vary": "Origin",
+            "Access-Control-Allow-Origin": origin,
+            "Access-Control-Expose-Headers": "Location, Link, ETag, Accept-Post, Accept-Patch, Retry-After",
+        }
+
+    def _allows(self, origin: str) -> bool:
+        return origin in self.allowed_origins or "*" in self.allowed_origins
 
     def _knows(self, host: str) -> bool:
         if not is_local(self.host):
@@ -139,6 +158,13 @@ def sequence(text: str) -> int:
     """A segment's number, refused where it is none."""
     if not re.fullmatch(r"[0-9]{1,15}", text):
         raise Refused(400, f"{text[:32]!r} is no segment's number: those are 0, 1, 2, ...")
+    return int(text)
+
+
+def picture_index(text: str) -> int:
+    """A kept picture's number, refused where it is none."""
+    if not re.fullmatch(r"[0-9]{1,15}", text):
+        raise Refused(400, f"{text[:32]!r} is no picture's number: `why` names those that are kept")
     return int(text)
 
 

@@ -26,7 +26,8 @@ _MAX_URL = 4096
 _SECRET_KEY = re.compile(r"pass|pwd|psw|token|secret|key|auth|sig|cred|session|sid|jwt|user|login", re.IGNORECASE)
 # A value as long as this is taken for a token, whatever its name.
 _LONG_VALUE = 16
-_AUTHORITY = re.compile(r"(?:\[[^\]]*\]|[^:\[\]]*)(?::\d*)?[:,;.'\")\]}>]*\Z")
+# `HOST:PORT` is what our own messages say, to the letter: another word after a colon may be a password.
+_AUTHORITY = re.compile(r"(?:HOST:PORT|(?:\[[^\]]*\]|[^:\[\]]*)(?::\d*)?)[:,;.'\")\]}>]*\Z")
 _METADATA_NAMES = frozenset({"metadata", "metadata.google.internal", "instance-data", "metadata.azure.internal"})
 _METADATA_ADDRESSES = frozenset({"100.100.100.200", "192.0.0.192", "168.63.129.16", "fd00:ec2::254", "fd20:ce::254"})
 
@@ -76,8 +77,10 @@ Size = Annotated[int, Meta(extra={"unit": "size"})]
 class StreamConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One stream's entry, in the file and as the body of `PUT /v1/streams/{name}`.
 
-    source: `rtsp://`, `rtsps://`, `file:` (paced as a live source) or `device:` URL. `frames_per_second`: one of the
-    checkpoint's rates, None for the device's default. `transport`: how RTSP media travel; `auto` tries TCP, then UDP.
+    source: `rtsp://`, `rtsps://`, `file:` (paced as a live source) or `device:` URL, or `whip`. `frames_per_second`:
+    one of the checkpoint's rates, None for the device's default. `transport`: how RTSP media travel; `auto` tries TCP,
+    then UDP. `preview`: pictures of it may be shown to who may use the API. `takeover`: a second WebRTC publisher takes
+    the place of the first, who would otherwise be preferred.
     """
 
     source: str
@@ -89,6 +92,8 @@ class StreamConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     group: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     frames_per_second: Annotated[int, Meta(ge=1, le=30)] | None = None
     transport: Literal["auto", "tcp", "udp"] = "auto"
+    preview: bool = False
+    takeover: bool = False
 
 
 class RedisConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -154,6 +159,11 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     send: dict[str, SendConfig] = {}
 
 
+def ice_servers_of(config: Config) -> list[IceServer]:
+    """The configured ICE servers in one shape, whichever they were written in."""
+    return [IceServer(urls=[server]) if isinstance(server, str) else server for server in config.ice_servers]
+
+
 Path = tuple[str | int, ...]
 
 
@@ -183,12 +193,18 @@ def check(config: Config) -> Iterator[Fault]:
             yield Fault(
                 ("allowed_origins", index), "an origin is a scheme, host and port, like https://panel.example.org"
             )
-    for index, server in enumerate(config.ice_servers):
-        for place, url in enumerate([server] if isinstance(server, str) else server.urls):
-            if not url.startswith(("stun:", "stuns:", "turn:", "turns:")):
-                path = ("ice_servers", index, "urls", place)
-                yield Fault(path, "an ICE server's URL begins with stun:, turn: or turns:")
+    for index, server in enumerate(ice_servers_of(config)):
+        yield from _check_ice_server(("ice_servers", index), server)
     yield from _check_alerts(config)
+
+
+def _check_ice_server(path: Path, server: IceServer) -> Iterator[Fault]:
+    for place, url in enumerate(server.urls):
+        if not re.fullmatch(r"(stuns?|turns?):[^\s/@]+", url):
+            text = "an ICE server's URL begins with stun:, turn: or turns:, then a host, and is not followed by a path"
+            yield Fault((*path, "urls", place), text)
+    if any(url.startswith("turn") for url in server.urls) and not (server.username and server.credential):
+        yield Fault(path, "a TURN server wants a username and a credential, or browsers refuse to use it")
 
 
 def _check_redis(redis: RedisConfig) -> Iterator[Fault]:
@@ -317,15 +333,12 @@ def diff(old: Config, new: Config) -> Difference:
 def no_effect_yet(config: Config) -> Iterator[Fault]:
     """The settings that are understood but not acted upon by this version."""
     for name, stream in config.streams.items():
-        if stream.source == "whip":
-            yield Fault(("streams", name, "source"), "WHIP is not served yet: this stream stays without media")
         if stream.speech:
             yield Fault(("streams", name, "speech"), "speech is not transcribed yet: this has no effect")
         if stream.people != "off":
             yield Fault(("streams", name, "people"), "people are not looked for yet: this has no effect")
     unused = {
         "speech": (config.speech != SpeechConfig(), "speech is not transcribed yet: this has no effect"),
-        "ice_servers": (bool(config.ice_servers), "WHIP is not served yet: this has no effect"),
         "alerts": (bool(config.alerts), "rules are not evaluated yet: no alert will fire"),
         "send": (bool(config.send), "nothing is delivered yet: this has no effect"),
     }

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from streamer.media import Effort, Frame, SourceStats
 from streamer.sources.continuity import Continuity
 from streamer.sources.sampling import Grid, Interval, KeyPrediction
+from streamer.sources.tracks import VideoTrack
 from streamer.sources.units import Joiner, has_picture, units_of
 
 _NS = 1_000_000_000
@@ -78,7 +79,7 @@ class VideoDecoder:
     """
 
     def __init__(
-        self, stream: av.VideoStream, size: int, frames_per_second: int, options: DecodeOptions, stats: SourceStats
+        self, stream: VideoTrack, size: int, frames_per_second: int, options: DecodeOptions, stats: SourceStats
     ) -> None:
         self._context = stream.codec_context
         self._options = options
@@ -144,6 +145,13 @@ class VideoDecoder:
     def interval_ns(self) -> int:
         """The distance between pictures, 0 while unknown."""
         return self._interval.value_ns
+
+    @property
+    def lacks_key_frame(self) -> bool:
+        """Whether decoding waits for a key frame, goes on with pictures that refer to what got lost, or takes key
+        frames alone: a sender that can be asked for one should be."""
+        waits = not self._started and self._keyless > 0
+        return self._effort == "keyframes" or (self._effort == "all" and (self._damaged or waits))
 
     @property
     def _slack_ns(self) -> int:
@@ -358,6 +366,7 @@ class VideoDecoder:
             if media_ns is None or not self._grid.is_due(media_ns, is_key, self._slack_ns):
                 continue
             rgb = self._convert(picture)
+            self._stats.picture = _upright_size(picture)
             frames.append(Frame(media_ns, self._stands_for_ns, arrived_ns, rgb))
             self._grid.take(media_ns, is_key, self._gops.in_step_with(self._grid))
             self._stats.frames_sampled += 1
@@ -395,6 +404,11 @@ class PictureConverter:
             rgb = rgb[top : top + size, left : left + size]
         turns = round(picture.rotation / 90) % 4
         return np.ascontiguousarray(np.rot90(rgb, turns) if turns else rgb)
+
+
+def _upright_size(picture: av.VideoFrame) -> tuple[int, int]:
+    turned = round(picture.rotation / 90) % 2
+    return (picture.height, picture.width) if turned else (picture.width, picture.height)
 
 
 def _colorspace(picture: av.VideoFrame) -> int | None:

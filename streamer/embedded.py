@@ -110,8 +110,9 @@ class EmbeddedStore:
     async def _spawn(self) -> None:
         path, log_path = self._socket, self._socket.parent / "valkey.log"
         path.unlink(missing_ok=True)
+        binary = await asyncio.to_thread(_binary)  # reads and checks files, the first time even unpacks them
         process = await asyncio.create_subprocess_exec(
-            *[sys.executable, "-I", "-S", "-c", _EXEC_TIED_TO_PARENT, str(os.getpid()), _binary()],
+            *[sys.executable, "-I", "-S", "-c", _EXEC_TIED_TO_PARENT, str(os.getpid()), binary],
             *["--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700", "--dir", str(path.parent)],
             *["--save", "", "--appendonly", "no", "--logfile", str(log_path), "--loglevel", "warning"],
             *["--maxmemory", str(self._max_memory_bytes), "--maxmemory-policy", "noeviction"],

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from models import checkpoint as checkpoints
 from models import export, weights
 from models.config import LabelInfo
 from streamer.errors import UserError, WeightsError
-from streamer.media import Coverage, Geometry, Patch, Picture, Scores, Window, Work, WorkCosts
+from streamer.media import Basis, Coverage, Geometry, Patch, Picture, Scores, Token, Window, Work, WorkCosts
 
 # The most pictures in one call of the encoder: past this a CPU gains nothing and the activations leave its caches.
 _CHUNK = 4
@@ -37,11 +37,21 @@ _WARM_UPS = 5
 Progress = Callable[[str, int, int], None]
 
 
+class WhyGraphs(NamedTuple):
+    """The ONNX graphs that say what a label rests on (see models.export): `moments` of a window; the `features` of a
+    picture, and the `heat` map over it."""
+
+    moments: Path
+    features: Path
+    heat: Path
+
+
 class Engine(Protocol):
     """What the pipeline needs of a device."""
 
     geometry: Geometry
     labels: list[LabelInfo]
+    why_graphs: WhyGraphs
 
     def run(self, windows: Sequence[Window]) -> list[Scores]:
         """Score `windows` (blocking, one caller at a time); the answers are in their order."""
@@ -59,26 +69,34 @@ class Engine(Protocol):
 
 @dataclass(slots=True)
 class _Ring:
-    """Tokens of one modality of one stream: float32 `[R, D]`, row `index % R`, with the index that each row holds."""
+    """Tokens of one modality of one stream: float32 `[R, D]`, row `index % R`, with the index that each row holds, and
+    the same for keeping."""
 
     tokens: NDArray[np.float32]
     holds: NDArray[np.int64]
+    kept: list[Token]
 
     @classmethod
     def of(cls, rows: int, width: int) -> _Ring:
-        return cls(np.zeros((rows, width), np.float32), np.full(rows, -1, np.int64))
+        nothing = Token(-1, 0, np.zeros(0, np.float16))
+        return cls(np.zeros((rows, width), np.float32), np.full(rows, -1, np.int64), [nothing] * rows)
 
     def has(self, index: int) -> bool:
         return bool(self.holds[index % len(self.holds)] == index)
 
-    def put(self, index: int, token: NDArray[np.float32]) -> None:
-        row = index % len(self.holds)
+    def put(self, item: Picture | Patch, token: NDArray[np.float32]) -> None:
+        row = item.index % len(self.holds)
         self.tokens[row] = token
-        self.holds[row] = index
+        self.holds[row] = item.index
+        # In half precision: the numbers are means of 0 to 6, and no score moves by more than a thousandth.
+        self.kept[row] = Token(item.index, item.media_ns, token.astype(np.float16))
 
     def get(self, index: int) -> NDArray[np.float32]:
         token: NDArray[np.float32] = self.tokens[index % len(self.holds)]
         return token
+
+    def basis(self, items: Sequence[Picture | Patch]) -> tuple[Token, ...]:
+        return tuple(self.kept[item.index % len(self.kept)] for item in items)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +126,7 @@ class OnnxEngine:
             patch_hop_ns=cut.patch_hop_ns,
         )
         self.labels = list(checkpoint.labels)
+        self.why_graphs = WhyGraphs(files.moments, files.features, files.heat)
         self._video_width = cut.video_width
         self._audio_width = cut.audio_width
         self._pictures_most = self.geometry.frame_rates[-1] * cut.window_ns // 1_000_000_000 + 1
@@ -179,7 +198,7 @@ class OnnxEngine:
             chunk = entries[start : start + _CHUNK]
             encoded = self._frame.run(["token"], {"pixels": np.stack([picture.rgb for _, picture in chunk])})[0]
             for (ring, picture), token in zip(chunk, encoded, strict=True):
-                ring.put(picture.index, token)
+                ring.put(picture, token)
 
     def _encode_patches(self, windows: Sequence[Window], held: list[_StreamTokens]) -> None:
         new: dict[tuple[str, int], tuple[_Ring, Patch]] = {}
@@ -192,7 +211,7 @@ class OnnxEngine:
             chunk = entries[start : start + _CHUNK]
             encoded = self._audio.run(["token"], {"waveform": np.stack([patch.samples for _, patch in chunk])})[0]
             for (ring, patch), token in zip(chunk, encoded, strict=True):
-                ring.put(patch.index, token)
+                ring.put(patch, token)
 
     def _fuse(self, windows: Sequence[Window], held: list[_StreamTokens]) -> list[Scores]:
         count = len(windows)
@@ -202,16 +221,19 @@ class OnnxEngine:
         video_mask = np.zeros((count, pictures), np.float32)
         audio = np.zeros((count, patches, self._audio_width), np.float32)
         audio_mask = np.zeros((count, patches), np.float32)
+        bases = []
         for row, (window, tokens) in enumerate(zip(windows, held, strict=True)):
-            for column, picture in enumerate(window.pictures[-self._pictures_most :]):
+            seen, heard = window.pictures[-self._pictures_most :], window.patches[-self._patches_most :]
+            for column, picture in enumerate(seen):
                 video[row, column] = tokens.video.get(picture.index)
                 video_mask[row, column] = 1.0
-            for column, patch in enumerate(window.patches[-self._patches_most :]):
+            for column, patch in enumerate(heard):
                 audio[row, column] = tokens.audio.get(patch.index)
                 audio_mask[row, column] = 1.0
+            bases.append(Basis(tokens.video.basis(seen), tokens.audio.basis(heard)))
         feeds = {"video": video, "video_mask": video_mask, "audio": audio, "audio_mask": audio_mask}
         scores, shares = self._fusion.run(["scores", "shares"], feeds)
-        return [Scores(scores[row], shares[row]) for row in range(count)]
+        return [Scores(scores[row], shares[row], bases[row]) for row in range(count)]
 
 
 def _session(path: Path, threads: int) -> Any:

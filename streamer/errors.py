@@ -25,3 +25,8 @@ class StoreError(StreamerError):
 
 class AdmissionError(StreamerError):
     """A stream that can't be served within the latency bound beside those there are; its text holds the figure."""
+
+
+class ConflictError(StreamerError):
+    """What is asked for can't be done beside what is there already: somebody else publishes this stream, or its source
+    is another."""

@@ -2,7 +2,8 @@
 --
 -- KEYS  feed, segments of the stream (also the channel's name), last written of the stream, identity of the store
 -- ARGV  owner, ordinal, ordinal before, retention in ms, seed of an identity, deadline in us of the store's clock or '',
---       '1' where the unit was written before and lost by the store, else '',
+--       '1' where the unit was written before and lost by the store, '2' where it was sent before and nobody knows what
+--       became of it, else '' (entries of both have a field `again`, so that who follows the feed can tell),
 --       then four a message: kind (segment | stream | other), json, epoch or '', seq (segment) or state (stream) or ''
 -- Gives {written | duplicate | fenced | early, id of its segment (else of its last entry) or '', identity, time in us, late}
 local owner, ordinal, after = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -44,7 +45,11 @@ for i = 8, #ARGV, 4 do
     local from, to = string.find(json, '"delivered_late":false', 1, true)
     if from then json = string.sub(json, 1, to - 5) .. 'true' .. string.sub(json, to + 1) end
   end
-  final = redis.call('XADD', KEYS[1], 'MINID', '~', oldest, '*', 'json', json)
+  if ARGV[7] == '' then
+    final = redis.call('XADD', KEYS[1], 'MINID', '~', oldest, '*', 'json', json)
+  else
+    final = redis.call('XADD', KEYS[1], 'MINID', '~', oldest, '*', 'json', json, 'again', ARGV[7])
+  end
   if kind == 'segment' then
     place, epoch, seq = final, ARGV[i + 2], ARGV[i + 3]
     -- `type` stands first in every message, so the cursor goes in after the first comma.
@@ -56,7 +61,7 @@ for i = 8, #ARGV, 4 do
       redis.call('XADD', KEYS[2], 'MINID', '~', oldest, '*', 'json', whole)
     end
     -- Who listens live had it when it was written first.
-    if ARGV[7] == '' then redis.call('PUBLISH', KEYS[2], whole) end
+    if ARGV[7] ~= '1' then redis.call('PUBLISH', KEYS[2], whole) end
     redis.call('PEXPIRE', KEYS[2], retention_ms + 1000)
   elseif kind == 'stream' then
     state = ARGV[i + 3]

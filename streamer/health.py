@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from streamer.acknowledged import Outage
 from streamer.clock import NS_PER_MS, NS_PER_S, Clock
 from streamer.errors import StoreError
-from streamer.trips import Pulse, Trouble
+from streamer.trips import Blame, Pulse, Trip, Trouble
 
 log = logging.getLogger(__name__)
 
@@ -25,12 +25,16 @@ class Health:
         waiting: units handed over and not acknowledged.
         outages: how often the store went away.
         since_ns: since when all is well and nothing waits any more that had to wait; far ahead while it is not.
+        latest: the round trip that ended last.
+
+    Args:
+        requests: how many requests have been written to the store so far.
     """
 
-    def __init__(self, clock: Clock, shown: str) -> None:
+    def __init__(self, clock: Clock, shown: str, requests: Callable[[], int]) -> None:
         self._clock = clock
         self._shown = shown
-        self._pulse = Pulse(clock)
+        self._pulse = Pulse(clock, requests)
         self._trouble = Trouble()
         self._asked_ns: int | None = None
         self._outage: tuple[int, str] | None = None
@@ -39,6 +43,7 @@ class Health:
         self.waiting = 0
         self.outages = 0
         self.since_ns = 0
+        self.latest = Trip(0, 0)
 
     @contextlib.contextmanager
     def asking(self) -> Iterator[None]:
@@ -50,12 +55,12 @@ class Health:
             failed = False
         finally:
             self._asked_ns = None
-            ended_ns, stalls = self._pulse.end()
-            self._trouble.trip(asked_ns, ended_ns, stalls, failed=failed)
+            self.latest = self._pulse.end(asked_ns, failed=failed)
+            self._trouble.trip(self.latest)
 
-    def trouble_ns(self, since_ns: int, until_ns: int) -> int:
-        """How long between the two the store was away or slow."""
-        return self._trouble.within(since_ns, until_ns)
+    def blame(self, since_ns: int, until_ns: int, deadline_ns: int | None) -> Blame:
+        """How long between the two the store was away or slow, and our own loop stood still."""
+        return self._trouble.within(since_ns, until_ns, deadline_ns)
 
     def more(self, units: int) -> None:
         """So many units wait in addition (fewer, where it is negative)."""
@@ -65,11 +70,12 @@ class Health:
             if not self._behind:
                 self._caught_up()
 
-    def failed(self, error: StoreError) -> None:
-        """The store did not take what was sent."""
+    def failed(self, error: StoreError, seen: Trip | None = None, *, own: bool = False) -> None:
+        """The store did not take what was sent, which the round trip `seen` found out. `own`: it was not its fault."""
         now_ns = self._clock.now_ns()
         self._behind, self.since_ns = 0, _NEVER_NS
-        self._trouble.away(now_ns)
+        if not own:
+            self._trouble.away(seen or Trip(now_ns, now_ns))
         if self._outage is None:
             self.outages += 1
             self._outage = (now_ns, str(error))
@@ -87,6 +93,14 @@ class Health:
         self._behind = self.waiting
         if not self._behind:
             self._caught_up()
+
+    def lost(self, seen: Trip) -> None:
+        """The store has lost what it had acknowledged, which the round trip `seen` found out: what waits now is late
+        for that, if it is."""
+        self._trouble.away(seen)
+        self.since_ns = _NEVER_NS
+        if self._outage is None:
+            self._behind = self.waiting
 
     def outage(self) -> Outage | None:
         """What is wrong with the store, None while all is well. Any thread may ask."""

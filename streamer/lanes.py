@@ -150,6 +150,11 @@ class Lanes:
             self._virtual = max(self._virtual, lane.had)
             lane.had += 1.0 / self._ladder.weight(lane.name)
 
+    def refund(self, items: Iterable[Item]) -> None:
+        """Their streams were charged for these, and had nothing of it: they come first again."""
+        for item in items:
+            item.lane.had -= 1.0 / self._ladder.weight(item.lane.name)
+
     # -- out of it -----------------------------------------------------------------------------------------------------
 
     def take(self, items: list[Item]) -> list[Offer]:

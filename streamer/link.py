@@ -47,6 +47,8 @@ class Link:
         self.shown = shown
         self._response_timeout_s = response_timeout_s
         self._demoted = False
+        self.requests = 0
+        """How many times commands were written to the store."""
 
     @classmethod
     def connect(cls, url: str, response_timeout_s: float) -> Link:
@@ -129,6 +131,7 @@ class Link:
             self._demoted = False
             await self._pool.disconnect()
         connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+        self.requests += 1
         try:
             await connection.send_packed_command([packed], check_health=False)
             replies: list[Any] = []

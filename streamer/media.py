@@ -96,6 +96,8 @@ class SourceStats:
     lag_ms: float = 0.0
     reconnects: int = 0
     drops: dict[str, int] = field(default_factory=dict)
+    picture: tuple[int, int] | None = None
+    """Width and height of the camera's own pictures, upright; None before the first."""
 
     def drop(self, reason: str, count: int = 1) -> None:
         """Count `count` items not used, under `reason` (e.g. `late`, `corrupt`, `preroll`, `overflow`)."""
@@ -154,15 +156,35 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Token:
+    """What an encoder made of the picture or patch `index`, which is from `media_ns`: float16 `[D]`, for keeping."""
+
+    index: int
+    media_ns: int
+    values: NDArray[np.float16]
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What a window's scores were computed from, oldest first: only what took part. Windows that overlap share the
+    tokens themselves."""
+
+    video: tuple[Token, ...] = ()
+    audio: tuple[Token, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Scores:
     """What the engine says of one window.
 
     scores: float32 `[L]` calibrated probabilities, in the order of the checkpoint's label names.
     shares: float32 `[L, 3]`, the share of video, audio and text in each label; every row sums to 1.
+    basis: what they rest on; None where the engine does not tell.
     """
 
     scores: NDArray[np.float32]
     shares: NDArray[np.float32]
+    basis: Basis | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,18 @@ from msgspec import Struct
 from streamer import __version__
 from streamer.config import NAME_PATTERN, StreamConfig
 from streamer.messages import Segment
-from streamer.status import Info, LabelInfo, Readiness, StreamStatus, Trace
+from streamer.status import Info, LabelInfo, Readiness, StreamStatus, Trace, Why
 
 MAX_SEGMENTS = 1000
 DEFAULT_SEGMENTS = 100
 MAX_TRACES = 240
 DEFAULT_TRACES = 20
 MAX_BODY = 64 * 1024
+MAX_LABEL = 100
 PROBLEM_TYPE = "application/problem+json"
+SDP_TYPE = "application/sdp"
+FRAGMENT_TYPE = "application/trickle-ice-sdpfrag"
+JPEG_TYPE = "image/jpeg"
 
 
 class Problem(Struct, kw_only=True, omit_defaults=True):
@@ -67,19 +71,21 @@ class TraceList(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter in the path or the query, with its JSON schema."""
+    """A parameter in the path, the query or a header, with its JSON schema; those in the path are always needed."""
 
     name: str
-    place: Literal["path", "query"]
+    place: Literal["path", "query", "header"]
     text: str
     schema: dict[str, Any]
+    needed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """One operation: `answers` are what it says when all is well by status, `problems` the statuses of its errors.
 
-    An answer is a struct (JSON), a media type (anything else) or None (no body). `open` operations need no token.
+    An answer is a struct (JSON), a media type (anything else) or None (no body). `headers` come with the answers, each
+    with what it says. `open` operations need no token.
     """
 
     method: str
@@ -90,6 +96,7 @@ class Route:
     problems: tuple[int, ...] = ()
     parameters: tuple[Parameter, ...] = ()
     body: type[Struct] | str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
     open: bool = False
 
 
@@ -101,18 +108,42 @@ def _limit(what: str, default: int, most: int) -> Parameter:
 _TIME = "an RFC 3339 time, or the cursor of a message"
 _NAME = Parameter("name", "path", "The stream's name.", {"type": "string", "pattern": f"^{NAME_PATTERN}$"})
 _FILE = Parameter("file", "path", "The file's name.", {"type": "string"})
-_SEQ = Parameter("seq", "path", "The segment's number in its epoch.", {"type": "integer", "minimum": 0})
+_SEQ = Parameter(
+    "seq", "path", "The segment's number in its epoch.", {"type": "integer", "minimum": 0, "maximum": 10**15 - 1}
+)
 _EPOCH = Parameter("epoch", "query", "The epoch; the newest that has the segment if left out.", {"type": "string"})
+_MOMENT = {
+    "type": "string",
+    "anyOf": [{"format": "date-time"}, {"pattern": "^[0-9]{1,19}-[0-9]{1,19}@[0-9a-z]{1,32}$"}],
+}
 _RANGE = (
-    Parameter("since", "query", f"Where to begin, inclusive: {_TIME}.", {"type": "string"}),
-    Parameter("until", "query", f"Where to end, exclusive: {_TIME}.", {"type": "string"}),
+    Parameter("since", "query", f"Where to begin, inclusive: {_TIME}.", _MOMENT),
+    Parameter("until", "query", f"Where to end, exclusive: {_TIME}.", _MOMENT),
     _limit("segments", DEFAULT_SEGMENTS, MAX_SEGMENTS),
 )
+_LABEL = Parameter(
+    "label", "query", "The label, as GET /v1/labels has it.",
+    {"type": "string", "minLength": 1, "maxLength": MAX_LABEL}, needed=True,
+)  # fmt: skip
+_INDEX = Parameter("index", "path", "The picture's number, as `why` has it.", _SEQ.schema)
+_SESSION = Parameter("session", "path", "The session's name, from the Location of the answer.", {"type": "string"})
+_IF_MATCH = Parameter("If-Match", "header", "The ETag of the answer to the offer.", {"type": "string"}, needed=True)
+_IF_NONE_MATCH = Parameter("If-None-Match", "header", "The ETag of what is here already.", {"type": "string"})
+_PAGE_HEADERS = (("ETag", "Names these bytes."),)
+_ICE_SERVERS = ("Link", 'A STUN or TURN server that may be used, with `rel="ice-server"`; one header for each.')
 _STREAM = "/v1/streams/{name}"
+_WHIP = _STREAM + "/whip"
+_WHIP_SESSION = _WHIP + "/{session}"
 
 ROUTES: tuple[Route, ...] = (
-    Route("GET", "/", "page", "The page.", {200: "text/html"}, open=True),
-    Route("GET", "/page/{file}", "page_file", "A file of the page.", {200: "*/*"}, (404,), (_FILE,), open=True),
+    Route(
+        "GET", "/", "page", "The page.", {200: "text/html", 304: None}, (), (_IF_NONE_MATCH,), headers=_PAGE_HEADERS,
+        open=True,
+    ),
+    Route(
+        "GET", "/page/{file}", "page_file", "A file of the page.", {200: "*/*", 304: None}, (404,),
+        (_FILE, _IF_NONE_MATCH), headers=_PAGE_HEADERS, open=True,
+    ),
     Route("GET", "/healthz", "healthz", "The process runs.", {200: "text/plain"}, open=True),
     Route("GET", "/readyz", "readyz", "Whether segments are answered and published.", {200: Readiness, 503: NotReady}),
     Route("GET", "/metrics", "metrics", "Numbers for Prometheus.", {200: "text/plain"}),
@@ -128,8 +159,33 @@ ROUTES: tuple[Route, ...] = (
         "DELETE", _STREAM, "delete_stream", "Remove a stream and free what it held.", {204: None}, (404, 503), (_NAME,)
     ),
     Route(
-        "POST", _STREAM + "/whip", "whip", "WebRTC in (RFC 9725), not served yet.", {}, (404, 501), (_NAME,),
-        "application/sdp",
+        "POST", _WHIP, "whip", "Publish by WebRTC (WHIP, RFC 9725): an SDP offer is answered.", {201: SDP_TYPE},
+        (404, 408, 409, 413, 415, 503), (_NAME,), SDP_TYPE,
+        (("Location", "The session, to trickle to and to end."), ("ETag", "Names its ICE session."), _ICE_SERVERS),
+    ),
+    Route(
+        "OPTIONS", _WHIP, "whip_options", "What the WHIP endpoint takes; with a token also the ICE servers.",
+        {200: None}, (), (_NAME,), headers=(("Accept-Post", "The media type of offers."), _ICE_SERVERS), open=True,
+    ),
+    Route(
+        "PATCH", _WHIP_SESSION, "trickle_whip", "Add ICE candidates to a session; ICE restarts are not served (422).",
+        {204: None}, (404, 408, 412, 413, 415, 422, 428, 503), (_NAME, _SESSION, _IF_MATCH), FRAGMENT_TYPE,
+    ),
+    Route("DELETE", _WHIP_SESSION, "end_whip", "End a session.", {200: None}, (404, 503), (_NAME, _SESSION)),
+    Route(
+        "OPTIONS", _WHIP_SESSION, "whip_session_options", "What a WHIP session takes.", {200: None}, (),
+        (_NAME, _SESSION), headers=(("Accept-Patch", "The media type of candidates."),), open=True,
+    ),
+    Route(
+        "GET", _STREAM + "/why/{seq}", "get_why", "What one label of one segment rests on.", {200: Why}, (404, 503),
+        (_NAME, _SEQ, _LABEL, _EPOCH),
+    ),
+    Route(
+        "GET", _STREAM + "/pictures/{index}", "get_picture", "A picture that a label rests on.", {200: JPEG_TYPE},
+        (403, 404, 503), (_NAME, _INDEX),
+    ),
+    Route(
+        "GET", _STREAM + "/preview", "get_preview", "The newest picture.", {200: JPEG_TYPE}, (403, 404, 503), (_NAME,)
     ),
     Route(
         "GET", _STREAM + "/trace/{seq}", "get_trace", "One segment's way through every stage.", {200: Trace}, (404,),
@@ -158,6 +214,7 @@ def document(*, tokens: bool) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for route in ROUTES:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, by_type, tokens=tokens)
+    _narrow(components["StreamConfig"])
     described: dict[str, Any] = {"schemas": components}
     if tokens:
         described["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
@@ -173,6 +230,16 @@ def document(*, tokens: bool) -> dict[str, Any]:
     }
 
 
+def _narrow(entry: dict[str, Any]) -> None:
+    """What is refused in a stream's entry beyond what its types say; where an address leads can't be said here."""
+    entry["properties"]["source"] |= {
+        "pattern": "^(whip|[Rr][Tt][Ss][Pp][Ss]?://[^\\x00-\\x20\\x7f]+)$",
+        "maxLength": 4096,
+    }
+    off = {"const": False}
+    entry["not"] = {"properties": {"video": off, "audio": off}, "required": ["video", "audio"]}
+
+
 def _operation(route: Route, schemas: dict[Any, dict[str, Any]], *, tokens: bool) -> dict[str, Any]:
     guarded = tokens and not route.open
     # Whatever the route, a request may be malformed, misdirected, or meet a fault of ours.
@@ -181,6 +248,10 @@ def _operation(route: Route, schemas: dict[Any, dict[str, Any]], *, tokens: bool
     responses: dict[str, Any] = {}
     for status, kind in route.answers.items():
         responses[str(status)] = {"description": _WORDS[status], **_content(kind, schemas)}
+        if route.headers:
+            responses[str(status)]["headers"] = {
+                name: {"description": text, "schema": {"type": "string"}} for name, text in route.headers
+            }
     for status in problems:
         if str(status) not in responses:
             content = {PROBLEM_TYPE: {"schema": schemas[Problem]}}
@@ -191,7 +262,7 @@ def _operation(route: Route, schemas: dict[Any, dict[str, Any]], *, tokens: bool
             {
                 "name": parameter.name,
                 "in": parameter.place,
-                "required": parameter.place == "path",
+                "required": parameter.needed or parameter.place == "path",
                 "description": parameter.text,
                 "schema": parameter.schema,
             }
@@ -208,25 +279,35 @@ def _content(kind: type[Struct] | str | None, schemas: dict[Any, dict[str, Any]]
     if kind is None:
         return {}
     if isinstance(kind, str):
-        schema = {"type": "object"} if kind == "application/json" else {"type": "string"}
-        return {"content": {kind: {"schema": schema}}}
+        return {"content": {kind: _BODIES.get(kind, {"schema": {"type": "string"}})}}
     media_type = PROBLEM_TYPE if issubclass(kind, Problem) else "application/json"
     return {"content": {media_type: {"schema": schemas[kind]}}}
 
 
+_BODIES: dict[str, dict[str, Any]] = {
+    "application/json": {"schema": {"type": "object"}},
+    # Bytes need no schema (OpenAPI 3.1).
+    JPEG_TYPE: {},
+    SDP_TYPE: {"schema": {"type": "string", "pattern": r"^v=0\r?\n(.*\n)*m=(audio|video) "}},
+    FRAGMENT_TYPE: {"schema": {"type": "string", "pattern": r"(^|\n)a="}},
+}
 _WORDS = {
     200: "Done.",
     201: "Added.",
-    204: "Removed.",
+    204: "Done; there is nothing to say.",
+    304: "It is as it was.",
     400: "The request is wrong; the detail says what.",
     401: "A token is needed, or this one is not known.",
-    403: "A web page of another origin may not do this.",
+    403: "A web page of another origin may not do this, or pictures of this stream may not be shown.",
     404: "No such thing.",
     408: "The body did not arrive in time.",
-    409: "The stream can't be served within the latency bound beside those there are; the detail holds the figure.",
+    409: "It can't be done beside what is there; the detail says why, with the figure where computing power lacks.",
+    412: "If-Match names another ICE session.",
     413: f"The body is larger than {MAX_BODY} bytes.",
+    415: "The body is of a media type that is not taken here.",
     421: "The service is not reached under this host name.",
+    422: "ICE restarts are not served.",
+    428: "If-Match is missing.",
     500: "A fault of the service; its log says more.",
-    501: "Not served by this version.",
-    503: "Not now: a part of the service is away.",
+    503: "Not now: a part of the service is away or busy.",
 }

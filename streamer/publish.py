@@ -23,6 +23,7 @@ from streamer.messages import FeedMessage
 from streamer.publish_times import PublishTimes, Reserve, StoreClock
 from streamer.records import Claim, ClaimRequest, StoreAway, UnitRecord, Written
 from streamer.store import Store
+from streamer.trips import Trip
 from streamer.upkeep import Upkeep
 
 # What a publisher is told and tells is imported from here.
@@ -79,7 +80,7 @@ class Publisher:
         self._knows_clock = False
         self._times = PublishTimes()
         self._reserve = Reserve()
-        self._health = Health(self._clock, store.shown)
+        self._health = Health(self._clock, store.shown, lambda: store.requests)
         self._upkeep = Upkeep(store, self._config)
         self.reserve_ns = self._reserve.at(0)
         self.typical_ns = 0
@@ -182,10 +183,11 @@ class Publisher:
                 await self._round_trip()
             except Exception as error:
                 # Broad: a fault in a hook or in here must not end publishing for all streams.
-                if not isinstance(error, StoreError):
+                if isinstance(error, StoreError):
+                    self._failed(error, self._health.latest)
+                else:
                     log.exception("publishing failed; trying again")
-                    error = StoreError(f"publishing failed: {type(error).__name__}")
-                self._failed(error)
+                    self._failed(StoreError(f"publishing failed: {type(error).__name__}"), own=True)
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
             else:
@@ -224,7 +226,7 @@ class Publisher:
         if batch:
             with self._health.asking():
                 answers = await self._store.append([record for _, _, record in batch], self._config.retention_ns)
-        acked_ns = self._clock.now_ns()
+        acked_ns, trip = self._clock.now_ns(), self._health.latest
         problem: StoreError | None = None
         refused: set[str] = set()
         for (backlog, waiting, _), answer in zip(batch, answers, strict=True):
@@ -238,8 +240,9 @@ class Publisher:
         self._refresh()
         for stream in streams:
             self._pass_turn(stream)
-        await self._restore(sorted(refused))
+        await self._restore(sorted(refused), trip)
         if problem is not None:
+            self._failed(problem, trip)
             await self._upkeep.make_room(problem, self._backlogs)
             raise problem
 
@@ -251,11 +254,8 @@ class Publisher:
         for stream in streams:
             backlog = self._backlogs[stream]
             for waiting in backlog.head(min(turn, _BATCH - len(batch))):
-                records = backlog.records(waiting, now_ns)
-                ordinal = waiting.ordinal or 0
                 deadline_us = self._store_clock.store_us(waiting.unit.deadline_ns)
-                record = UnitRecord(stream, backlog.owner, ordinal, ordinal - 1, records, deadline_us, waiting.again)
-                batch.append((backlog, waiting, record))
+                batch.append((backlog, waiting, backlog.unit_record(waiting, now_ns, deadline_us)))
         return batch
 
     def _settle(self, backlog: Backlog, waiting: Waiting, answer: Written, acked_ns: int) -> None:
@@ -264,6 +264,7 @@ class Publisher:
         if waiting.again:
             self.statistics.rewritten += 1
             return
+        blame = self._health.blame(waiting.handed_ns, acked_ns, waiting.unit.deadline_ns)
         acknowledged = Acknowledged(
             unit=waiting.unit,
             handed_ns=waiting.handed_ns,
@@ -272,7 +273,10 @@ class Publisher:
             delivered_late=answer.late,
             duplicate=answer.status == "duplicate",
             cursor=answer.cursor,
-            store_ns=self._health.trouble_ns(waiting.handed_ns, acked_ns),
+            store_ns=blame.store_ns,
+            stalled_ns=blame.stalled_ns,
+            stalled_early_ns=blame.stalled_early_ns,
+            store_spans=blame.store,
         )
         self._count(acknowledged)
         self.hooks.on_written(acknowledged)
@@ -313,6 +317,7 @@ class Publisher:
         acked_ns = self._clock.now_ns()
         for stream, answer in zip(streams, answers, strict=True):
             if isinstance(answer, StoreError):
+                self._failed(answer, self._health.latest)
                 await self._upkeep.make_room(answer, self._backlogs)
                 raise answer
             self._store_clock.observe(sent_ns, acked_ns, answer.time_us)
@@ -320,8 +325,9 @@ class Publisher:
                 self._backlogs[stream].owner = answer.owner
                 self._backlogs[stream].resume_from(answer.epoch, answer.seq)
 
-    async def _restore(self, streams: list[str]) -> None:
-        """Streams whose oldest unit was refused: the store was emptied or went back, or another writer owns them."""
+    async def _restore(self, streams: list[str], seen: Trip) -> None:
+        """Streams whose oldest unit was refused (as `seen`): the store was emptied or went back, or another writer
+        owns them."""
         if not streams:
             return
         backlogs = [self._backlogs[stream] for stream in streams]
@@ -331,15 +337,18 @@ class Publisher:
         ]
         with self._health.asking():
             answers = await self._store.claim(requests)
-        again = 0
+        again, lost = 0, False
         for backlog, answer in zip(backlogs, answers, strict=True):
             if isinstance(answer, StoreError):
                 raise answer
             if not answer.granted:
                 self._give_up(backlog, answer)
             else:
+                lost = True
                 again += (more := backlog.fall_back(answer, self._clock.now_ns()))
                 self._health.more(more)
+        if lost:
+            self._health.lost(seen)
         if again:
             log.warning("the store %s lost what it had acknowledged: %d units go again", self._store.shown, again)
 
@@ -371,10 +380,10 @@ class Publisher:
 
     # --- trouble -------------------------------------------------------------------------------------------------
 
-    def _failed(self, error: StoreError) -> None:
+    def _failed(self, error: StoreError, seen: Trip | None = None, *, own: bool = False) -> None:
         # What comes back may be another server with another clock.
         self._knows_clock = False
-        self._health.failed(error)
+        self._health.failed(error, seen, own=own)
         self.statistics.outages = self._health.outages
 
     def _recovered(self) -> None:

@@ -36,7 +36,8 @@ class UnitRecord(Struct, frozen=True, gc=False):
 
     `ordinal` counts a claim's units; `after` is the ordinal that must have been written before. `deadline_us`: on the
     store's clock; a segment written later than this is marked as delivered late by the script itself. `again`: it had
-    been written, and the store lost it; the channel, which had it live, does not get it twice.
+    been written, and the store lost it; the channel, which had it live, does not get it twice. `resent`: it was sent
+    before, without an answer.
     """
 
     stream: str
@@ -46,6 +47,7 @@ class UnitRecord(Struct, frozen=True, gc=False):
     records: tuple[Record, ...]
     deadline_us: int | None = None
     again: bool = False
+    resent: bool = False
 
 
 class Written(Struct, frozen=True, gc=False):
@@ -103,12 +105,14 @@ class Claim:
 class FeedPage:
     """Entries of the feed in order and the identity of the store that they came from ('' while it is empty).
 
-    Nothing after `complete_from` was dropped yet (only pages of a range say so).
+    Nothing after `complete_from` was dropped yet (only pages of a range say so). `again`: those of the entries that may
+    be what a store had before it lost it.
     """
 
     store: str
     entries: list[tuple[EntryId, bytes]]
     complete_from: EntryId = START
+    again: frozenset[EntryId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from streamer.messages import Previous
 from streamer.metrics import Metrics
 from streamer.pipeline import LiveStream, Source, Surroundings
 from streamer.publish import Publisher
+from streamer.sources.published import PublishedSource
 from streamer.status import StreamStatus
 from streamer.store import Store
 
@@ -91,6 +92,13 @@ class Registry:
     def live(self) -> dict[str, LiveStream]:
         """The streams there are, by name."""
         return {name: entry.live for name, entry in self._entries.items()}
+
+    def published(self, name: str) -> PublishedSource | None:
+        """The source of `name` where somebody can publish to it; None where there is no such stream, or it has another
+        source."""
+        entry = self._entries.get(name)
+        source = None if entry is None else entry.live.source
+        return source if isinstance(source, PublishedSource) else None
 
     def ledger(self, name: str) -> Ledger | None:
         """The account of `name`; None where there is no such stream. Any thread."""
@@ -239,6 +247,8 @@ def _status(name: str, entry: _Entry) -> StreamStatus:
         coverage=None if last is None else last.coverage,
         weight=entry.config.weight,
         level=live.level,
+        preview=entry.config.preview,
+        picture=stats.picture,
         degraded=list(STEPS[: live.level]),
     )
 
@@ -251,5 +261,6 @@ def _absent(name: str, left_out: _LeftOut) -> StreamStatus:
         reason=left_out.reason,
         since=rfc3339(left_out.since_ns),
         group=left_out.config.group,
+        preview=left_out.config.preview,
         weight=left_out.config.weight,
     )

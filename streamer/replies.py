@@ -31,6 +31,12 @@ def entries(reply: list[Any] | None) -> list[tuple[EntryId, bytes]]:
     return found
 
 
+def written_again(reply: list[Any] | None) -> frozenset[EntryId]:
+    """Ids of the entries that are marked as written again."""
+    marked = [entry[0] for entry in reply or [] if entry and field(entry[1] or [], b"again") is not None]
+    return frozenset(parse_id(text(entry_id)) for entry_id in marked)
+
+
 def complete_from(info: list[Any] | StoreError) -> EntryId:
     """From which entry on a stream is whole, by its `XINFO STREAM`: its first, or the beginning if it lost none."""
     if isinstance(info, StoreError):  # "no such key": nothing was written, so nothing was dropped

@@ -100,6 +100,8 @@ class Scheduler:
         self._lost_from_ns: int | None = None
         self._running: Batch | None = None
         self._computing: tuple[Item, ...] = ()
+        # Whether the batch under way was charged to its streams.
+        self._charged = False
         # What has been in a batch and has no outcome yet.
         self._taken: list[Item] = []
 
@@ -139,7 +141,8 @@ class Scheduler:
             self._short_ns = now_ns
         items = self._choose(now_ns, self._at_most, fair=not fits) or self._try(now_ns, fair=not fits)
         # What is had while there is enough for all takes nothing from anybody: nobody has to wait for it afterwards.
-        if now_ns - self._short_ns <= _SHORT_NS:
+        self._charged = now_ns - self._short_ns <= _SHORT_NS
+        if self._charged:
             self._lanes.charge(items)
         return self._start(items, now_ns) if items else None
 
@@ -234,6 +237,9 @@ class Scheduler:
         over_ns = now_ns + self.reserve_ns
         in_time = [item.is_open and over_ns <= item.window.deadline_ns for item in items]
         self._close([item for item, answered in zip(items, in_time, strict=True) if answered])
+        if self._charged:
+            # A process that stood still, say, must not cost those their turn that happened to be in the batch.
+            self._lanes.refund([item for item, answered in zip(items, in_time, strict=True) if not answered])
         self.statistics.computed += sum(in_time)
         self.statistics.wasted += len(in_time) - sum(in_time)
         return in_time

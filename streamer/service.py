@@ -21,10 +21,10 @@ from msgspec.structs import replace
 
 from streamer.answering import MAX_WINDOWS, AnsweringParts, PublishHooks, answering
 from streamer.clock import NS_PER_MS, HostClock
-from streamer.config import Config, StreamConfig, diff
+from streamer.config import Config, IceServer, StreamConfig, diff, ice_servers_of
 from streamer.embedded import EmbeddedStore
 from streamer.engine import Engine, load
-from streamer.errors import StreamerError, UserError
+from streamer.errors import ConflictError, StreamerError, UserError
 from streamer.freeze import FreezeWatch
 from streamer.hub.process import HubProcess
 from streamer.hub.settings import HubSettings
@@ -37,10 +37,12 @@ from streamer.server import Server, ServerConfig
 from streamer.sources.pool import ReaderPool
 from streamer.sources.source import SourceSettings, open_source
 from streamer.stalls import StallWatch
-from streamer.status import LabelInfo, Readiness, StreamStatus, Trace
+from streamer.status import LabelInfo, Publication, Readiness, StreamStatus, Trace, Why
 from streamer.store import Store
 from streamer.tasks import background
 from streamer.trace import Traces
+from streamer.why.desk import WhyDesk
+from streamer.why.explain import Graphs
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +68,7 @@ class Service:
         self._metrics.watch_freezes(self._freezes)
         self._metrics.watch_stalls(self._stalls)
         self._traces = Traces()
+        self._why = WhyDesk(self._clock, self._shows, self._metrics)
         self._pool = ReaderPool()
         self._engine: Engine | None = None
         self._registry: Registry | None = None
@@ -189,13 +192,24 @@ class Service:
             metrics=self._metrics,
             stalls=self._stalls,
             traces=self._traces,
+            kept=self._why.kept,
             pool=self._pool,
             bound_ns=self.config.latency_bound_ns,
             admits_all=lambda: self.config.admission == "degrade",
             open_source=self._open_source,
         )
+        graphs = Graphs(*map(str, engine.why_graphs))
+        labels = [(label.name, label.modalities) for label in engine.labels]
+        await stack.enter_async_context(self._why.open(graphs, labels, engine.geometry))
         self._registry = await stack.enter_async_context(answering(parts, self._fail))
         self._engine = engine
+
+    def _shows(self, name: str) -> bool:
+        """Whether pictures of a stream may be shown; any thread."""
+        try:
+            return self._registry is not None and self._registry.config_of(name).preview
+        except KeyError:  # it is going, or was left out
+            return False
 
     def _open_source(self, name: str, entry: StreamConfig) -> Source:
         assert self._engine is not None
@@ -205,7 +219,10 @@ class Service:
             rates = " or ".join(map(str, geometry.frame_rates))
             raise UserError(f"stream {name}: frames_per_second {rate} is not what the model takes; use {rates}")
         settings = SourceSettings(
-            frame_size=geometry.frame_size, frames_per_second=rate, sample_rate=geometry.sample_rate
+            frame_size=geometry.frame_size,
+            frames_per_second=rate,
+            sample_rate=geometry.sample_rate,
+            ice_servers=tuple(self.ice_servers()),
         )
         return open_source(name, entry, settings, self._clock, self._pool.reader)
 
@@ -235,6 +252,10 @@ class Service:
         self._metrics.watch("hub_sent", "Messages sent to subscribers.", of_report("sent"), counter=True)
         self._metrics.watch("hub_dropped", "Messages that slow subscribers missed.", of_report("dropped"), counter=True)
         self._metrics.watch("hub_gaps", "Times a subscriber was told of a gap.", of_report("gaps"), counter=True)
+        self._metrics.watch(
+            "hub_closed_slow", "Subscribers parted with: too slow.", of_report("closed_slow"), counter=True
+        )
+        self._metrics.watch("hub_closed_gone", "Subscribers that had vanished.", of_report("closed_gone"), counter=True)
         self._metrics.watch("hub_restarts", "Times the hub process was replaced.", lambda: hub.restarts, counter=True)
 
     # -- the configuration, reread ---------------------------------------------------------------------------------
@@ -299,6 +320,39 @@ class Service:
         """Remove a stream and free what it held; False where there is none."""
         return self._registry is not None and await self._registry.delete(name)
 
+    async def publish(self, name: str, offer: str) -> Publication:
+        """Begin a session with a publisher over WebRTC.
+
+        Raises:
+            UserError: the offer can't be used.
+            ConflictError: somebody publishes already, or the stream has another source.
+            StreamerError: not now.
+        """
+        if self._registry is None:
+            raise StreamerError("the models are still being loaded; try again in a moment")
+        source = self._registry.published(name)
+        if source is None:
+            raise ConflictError(f"nobody can publish {name}: its source is not whip; change the stream's source")
+        return await source.publish(offer)
+
+    async def unpublish(self, name: str, session: str) -> bool:
+        """End a publisher's session; False where there is none of that name."""
+        source = None if self._registry is None else self._registry.published(name)
+        return source is not None and source.unpublish(session)
+
+    async def trickle(self, name: str, session: str, fragment: str) -> bool:
+        """Add ICE candidates to a session; False where there is none of that name.
+
+        Raises:
+            UserError: the fragment can't be used, or asks for an ICE restart.
+        """
+        source = None if self._registry is None else self._registry.published(name)
+        return source is not None and source.trickle(session, fragment)
+
+    def ice_servers(self) -> list[IceServer]:
+        """The STUN and TURN servers for publishers."""
+        return ice_servers_of(self.config)
+
     def trace(self, name: str, seq: int, epoch: str | None) -> Trace | None:
         """What became of one segment, stage by stage; None where that is not kept any more."""
         return self._traces.find(name, seq, epoch)
@@ -306,6 +360,14 @@ class Service:
     def traces(self, name: str, limit: int) -> list[Trace]:
         """The same of the last segments, the newest first."""
         return self._traces.recent(name, limit)
+
+    async def why(self, name: str, seq: int, epoch: str | None, label: str) -> Why | None:
+        """What a label of one segment rests on; None where that is not kept any more. See `Reasons.why`."""
+        return await self._why.why(name, seq, epoch, label)
+
+    async def picture(self, name: str, index: int | None) -> bytes | None:
+        """A sampled picture that is kept, as JPEG, the newest where `index` is None; None where it is not kept."""
+        return self._why.kept.picture(name, index)
 
     def readiness(self) -> Readiness:
         """Whether segments are answered and published now."""

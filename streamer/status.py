@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from streamer.messages import CoverageBody, Reason, Status, StreamState
+from streamer.messages import CoverageBody, Reason, Share, Status, StreamState
 
 
 class StreamStatus(Struct, frozen=True, kw_only=True):
@@ -16,7 +16,8 @@ class StreamStatus(Struct, frozen=True, kw_only=True):
     source: masked. `since`: when it entered `state` (RFC 3339). `lag_ms`: how late the newest frame arrived. `drops`:
     items not used since the stream was added, by reason. `last_seq`, `coverage`: of the last segment, None before it.
     `level`: its step on the degrade ladder, 0 where nothing is left out; `degraded`: what is left out for it now.
-    `weight`: its share of the computing power where there is not enough for all, relative to the others'.
+    `weight`: its share of the computing power where there is not enough for all, relative to the others'. `preview`:
+    pictures of it may be shown. `picture`: width and height of the camera's own pictures, None before the first.
     """
 
     name: str
@@ -35,6 +36,8 @@ class StreamStatus(Struct, frozen=True, kw_only=True):
     degraded: list[str] = []
     level: int = 0
     weight: float = 1.0
+    preview: bool = False
+    picture: tuple[int, int] | None = None
 
 
 class LabelInfo(Struct, frozen=True, kw_only=True):
@@ -122,3 +125,57 @@ class Trace(Struct, frozen=True, kw_only=True):
     late: bool = False
     store_late: bool = False
     frozen_ns: int = 0
+
+
+class Publication(Struct, frozen=True, kw_only=True):
+    """What a publisher over WebRTC is answered: the session's own name, and the SDP answer to its offer."""
+
+    session: str
+    answer: str
+
+
+class Moment(Struct, frozen=True, kw_only=True):
+    """A picture or a piece of sound of a window: `start` to `end` (RFC 3339) is what it stands for.
+
+    score: the label's probability in it alone, before calibration. `mass`: its part in what the window's label rests
+    on; the masses of a modality add up to 1, or are all 0 where the modality has no say in the label.
+    """
+
+    start: str
+    end: str
+    score: float
+    mass: float
+
+
+class HeatMap(Struct, frozen=True, kw_only=True):
+    """Where in the picture the label is: `rows` times `columns` numbers in [0, 1], row by row from the top left.
+
+    at: when the picture was taken (RFC 3339). `picture`: path of the picture itself, as JPEG.
+    """
+
+    at: str
+    rows: int
+    columns: int
+    values: list[float]
+    picture: str
+
+
+class Why(Struct, frozen=True, kw_only=True):
+    """What one label of one segment rests on.
+
+    share: as in the segment. `video`, `audio`: the window's moments, oldest first. `heat`: over the picture that counts
+    most; None where `note` says why (no picture may be shown, none is kept, none took part).
+    """
+
+    stream: str
+    epoch: str
+    seq: int
+    start: str
+    end: str
+    label: str
+    score: float
+    share: Share
+    video: list[Moment]
+    audio: list[Moment]
+    heat: HeatMap | None = None
+    note: str | None = None

@@ -36,7 +36,8 @@ from streamer.records import (
     UnitRecord,
     Written,
 )
-from streamer.replies import claim_of, complete_from, entries, field, text, written_of
+from streamer.replies import claim_of, complete_from, entries, field, text, written_again, written_of
+from streamer.retention import Outlived
 
 # What goes in and out of the store is imported from here.
 __all__ = [
@@ -76,6 +77,7 @@ class Store:
         self._seed = secrets.token_hex(16)
         self._feed_script = Script("feed.lua")
         self._claim_script = Script("claim.lua")
+        self._outlived = Outlived()
 
     @classmethod
     def connect(cls, url: str, *, response_timeout_s: float = _RESPONSE_TIMEOUT_S) -> Store:
@@ -90,6 +92,11 @@ class Store:
     def shown(self) -> str:
         """The URL without its secrets."""
         return self._link.shown
+
+    @property
+    def requests(self) -> int:
+        """How many times something was asked of the store, answered or not."""
+        return self._link.requests
 
     async def close(self) -> None:
         """Close every connection; errors while doing so are of no interest to anybody."""
@@ -140,7 +147,8 @@ class Store:
         """Up to `count` entries after `after`; waits up to `block_ms` for the first one."""
         read = ("XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", FEED, str(after))
         reply, identity = await self._link.run([read, ("GET", IDENTITY)], patience_s=block_ms / 1000)
-        return FeedPage(text(identity), entries(reply[0][1]) if reply else [])
+        found = reply[0][1] if reply else []
+        return FeedPage(text(identity), entries(found), again=written_again(found))
 
     async def range_feed(self, first: EntryId, last: EntryId = END, *, count: int = _PAGE) -> FeedPage:
         """Up to `count` entries from `first` to `last`, both included."""
@@ -149,12 +157,12 @@ class Store:
         for answer in (reply, identity):
             if isinstance(answer, StoreError):
                 raise answer
-        return FeedPage(text(identity), entries(reply), complete_from(info))
+        return FeedPage(text(identity), entries(reply), complete_from(info), written_again(reply))
 
     async def newest(self, count: int) -> FeedPage:
         """The newest `count` entries, oldest first."""
         reply, identity = await self._link.run([("XREVRANGE", FEED, "+", "-", "COUNT", count), ("GET", IDENTITY)])
-        return FeedPage(text(identity), entries(reply)[::-1])
+        return FeedPage(text(identity), entries(reply)[::-1], again=written_again(reply))
 
     async def feed_bounds(self) -> FeedBounds:
         """Where the feed begins and ends now."""
@@ -217,10 +225,14 @@ class Store:
         `pause_s`: between slices of the streams, so that what is published meanwhile gets its turns.
         """
         keys = [FEED, *(SEGMENTS + stream for stream in streams)]
-        oldest = max(await self.time_us() // 1000 - retention_ns // NS_PER_MS, 0)
+        oldest = EntryId(max(await self.time_us() // 1000 - retention_ns // NS_PER_MS, 0), 0)
+        (info,) = await self._link.run([("XINFO", "STREAM", FEED)], lenient=True)
+        # "no such key": nothing was written yet.
+        newest = START if isinstance(info, StoreError) else parse_id(text(field(info, b"last-generated-id")))
+        oldest = max(oldest, self._outlived.at(time.monotonic_ns(), newest, retention_ns))
         used = 0
         for part in _slices(keys):
-            await self._link.run([("XTRIM", key, "MINID", "~", oldest) for key in part], lenient=True)
+            await self._link.run([("XTRIM", key, "MINID", "~", str(oldest)) for key in part], lenient=True)
             usage = await self._link.run([("MEMORY", "USAGE", key) for key in part])
             used += sum(int(size or 0) for size in usage)
             await asyncio.sleep(pause_s)
@@ -261,7 +273,8 @@ def _append_command(unit: UnitRecord, retention_ms: int, seed: str) -> tuple[Any
     """What follows the script's name: number of keys, keys, arguments."""
     deadline = "" if unit.deadline_us is None else unit.deadline_us
     command: list[Any] = [4, FEED, SEGMENTS + unit.stream, LAST + unit.stream, IDENTITY]
-    command += [unit.owner, unit.ordinal, unit.after, retention_ms, seed, deadline, "1" if unit.again else ""]
+    mark = "1" if unit.again else "2" if unit.resent else ""
+    command += [unit.owner, unit.ordinal, unit.after, retention_ms, seed, deadline, mark]
     for record in unit.records:
         command += [record.kind, record.json, record.epoch, record.mark]
     return tuple(command)

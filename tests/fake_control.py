@@ -5,16 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from streamer.config import StreamConfig, mask_url
-from streamer.errors import StreamerError
-from streamer.messages import CoverageBody, Segment, encode
-from streamer.status import LabelInfo, Readiness, StreamStatus, Trace
+from streamer.config import IceServer, StreamConfig, mask_url
+from streamer.errors import ConflictError, StreamerError, UserError
+from streamer.messages import CoverageBody, Segment, Share, encode
+from streamer.status import HeatMap, LabelInfo, Moment, Publication, Readiness, StreamStatus, Trace, Why
+
+ANSWER = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n"
 
 
 @dataclass
 class FakeControl:
     """Keeps what it is told; `broken` is raised by whatever would need the store. `levels`: streams that stand on the
-    degrade ladder, with what is left out for them; `ways`: traces, the newest first."""
+    degrade ladder, with what is left out for them; `ways`: traces, the newest first. `sessions`: the fragments that
+    each session of a publisher got, by stream and session; `servers`: its ICE servers; `pictures`: JPEGs kept, by
+    stream, the newest last; `reasons`: what labels rest on."""
 
     entries: dict[str, StreamConfig] = field(default_factory=dict)
     past: dict[str, list[Segment]] = field(default_factory=dict)
@@ -23,6 +27,10 @@ class FakeControl:
     broken: Exception | None = None
     levels: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
     ways: dict[str, list[Trace]] = field(default_factory=dict)
+    sessions: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    servers: list[IceServer] = field(default_factory=list)
+    pictures: dict[str, list[bytes]] = field(default_factory=dict)
+    reasons: list[Why] = field(default_factory=list)
 
     def streams(self) -> list[StreamStatus]:
         return [self._status(name) for name in self.entries]
@@ -48,6 +56,8 @@ class FakeControl:
             degraded=degraded,
             level=level,
             weight=entry.weight,
+            preview=entry.preview,
+            picture=(1280, 720),
         )
 
     async def put(self, name: str, entry: StreamConfig) -> Literal["created", "changed"]:
@@ -84,3 +94,61 @@ class FakeControl:
 
     def traces(self, name: str, limit: int) -> list[Trace]:
         return self.ways.get(name, [])[:limit]
+
+    async def publish(self, name: str, offer: str) -> Publication:
+        if self.broken is not None:
+            raise self.broken
+        if self.entries[name].source != "whip":
+            raise ConflictError(f"{name} has a source of its own: set `source: whip`")
+        if "\nm=" not in offer:
+            raise UserError("the offer names no track: send video or sound")
+        running = self.sessions.setdefault(name, {})
+        if running and not self.entries[name].takeover:
+            raise ConflictError(f"somebody publishes {name} already")
+        running.clear()
+        session = f"session-{len(offer)}-of-{name}"
+        running[session] = []
+        return Publication(session=session, answer=ANSWER)
+
+    async def unpublish(self, name: str, session: str) -> bool:
+        return self.sessions.get(name, {}).pop(session, None) is not None
+
+    async def trickle(self, name: str, session: str, fragment: str) -> bool:
+        if session not in self.sessions.get(name, {}):
+            return False
+        if "a=" not in fragment:
+            raise UserError("the fragment holds no candidate")
+        self.sessions[name][session].append(fragment)
+        return True
+
+    def ice_servers(self) -> list[IceServer]:
+        return self.servers
+
+    async def why(self, name: str, seq: int, epoch: str | None, label: str) -> Why | None:
+        if self.broken is not None:
+            raise self.broken
+        if label not in ("Dog", "Rain"):
+            raise UserError(f"label: the model has no {label!r}")
+        found = (why for why in self.reasons if (why.stream, why.seq, why.label) == (name, seq, label))
+        return next((why for why in found if epoch in (None, why.epoch)), None)
+
+    async def picture(self, name: str, index: int | None) -> bytes | None:
+        kept = self.pictures.get(name, [])
+        if index is None:
+            return kept[-1] if kept else None
+        return kept[index] if index < len(kept) else None
+
+
+def reason(seq: int) -> Why:
+    """What the label Dog of a segment of `door` rests on: the second of two pictures, at its middle, and one sound."""
+    moments = [
+        Moment(start=f"2026-11-23T04:07:0{8 + i}.500Z", end=f"2026-11-23T04:07:0{9 + i}.000Z", score=0.4, mass=0.5)
+        for i in range(2)
+    ]
+    heat = HeatMap(
+        at=moments[1].start, rows=2, columns=2, values=[0.0, 0.2, 1.0, 0.4], picture="/v1/streams/door/pictures/0"
+    )
+    return Why(
+        stream="door", epoch="0192f1c6", seq=seq, start="2026-11-23T04:07:08.500Z", end="2026-11-23T04:07:10.500Z",
+        label="Dog", score=0.93, share=Share(0.44, 0.56, 0.0), video=moments, audio=moments[:1], heat=heat,
+    )  # fmt: skip

@@ -61,7 +61,8 @@ class Machine:
     """How long batches really take: as modelled, times `factor`, times up to 1 + `noise`; `slow` gives stretches
     (from_s, to_s, factor) that multiply it. `hang`: the first batch after so many seconds takes so many. `fails`:
     batches that end in (from_s, to_s) fail, for want of memory or not. `poison`: batches with windows of this stream
-    fail. `memory`: the most windows there is memory for."""
+    fail. `memory`: the most windows there is memory for. `freezes`: from when (seconds) and for how long (milliseconds)
+    nothing of the process runs, by the order of time and apart."""
 
     factor: float = 1.0
     noise: float = 0.0
@@ -70,6 +71,22 @@ class Machine:
     fails: tuple[tuple[float, float, bool], ...] = ()
     poison: str | None = None
     memory: int = 1000
+    freezes: tuple[tuple[float, int], ...] = ()
+
+    def thawed_ns(self, at_ns: int) -> int:
+        """When what was to happen at `at_ns` can."""
+        for from_s, for_ms in self.freezes:
+            if from_s * S <= at_ns < from_s * S + for_ms * MS:
+                return int(from_s * S) + for_ms * MS
+        return at_ns
+
+    def frozen_ns(self, from_ns: int, to_ns: int) -> int:
+        """How long nothing runs of what begins at `from_ns` and would be done at `to_ns`."""
+        total_ns = 0
+        for from_s, for_ms in self.freezes:
+            if from_ns <= from_s * S < to_ns + total_ns:
+                total_ns += for_ms * MS
+        return total_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +208,8 @@ class Simulation:
         self._free = True
         self._engine_looks = 0
         self._guard_looks = 0
+        # When the guard looked the time before, and last.
+        self._looks_ns = (0, 0)
         self._guard_sleeps = False
         self._hung = False
         self._busy_ns = 0
@@ -208,7 +227,7 @@ class Simulation:
         end_ns = int(self.scenario.seconds * S) + 2 * self.scenario.bound_ms * MS + S
         while self._events and self._events[0][0] <= end_ns:
             at_ns, _, action = heapq.heappop(self._events)
-            self._now_ns = max(self._now_ns, at_ns)
+            self._now_ns = max(self._now_ns, self.scenario.machine.thawed_ns(at_ns))
             action()
         self._settle()
         return self.trace
@@ -315,7 +334,8 @@ class Simulation:
         self._free = False
         self._check_batch(batch)
         self.trace.batches.append(batch)
-        self._at(self._now_ns + self._duration_ns(batch), self._ends, batch)
+        ends_ns = self._now_ns + self._duration_ns(batch)
+        self._at(ends_ns + self.scenario.machine.frozen_ns(self._now_ns, ends_ns), self._ends, batch)
 
     def _duration_ns(self, batch: Batch) -> int:
         machine, now_s = self.scenario.machine, self._now_ns / S
@@ -368,6 +388,7 @@ class Simulation:
         if looks is not None and looks != self._guard_looks:
             return
         self._take_reserve()
+        self._looks_ns = (self._looks_ns[1], self._now_ns)
         reason = "engine" if self.scheduler.hangs(self._now_ns) else "overload"
         while expired := self.scheduler.expire(self._now_ns):
             for window in expired:
@@ -438,8 +459,9 @@ class Simulation:
             self._fault(f"labels of {window.stream} {window.seq} are {(self._now_ns - over_ns) / MS:.1f} ms late")
         if status == "shed":
             # A reserve that grows is seen when the guard looks next; a window may have closed when all was over.
-            before_ns = window.deadline_ns - self.scenario.reserve_ns(self._now_ns - LOOK_NS)
+            before_ns = window.deadline_ns - self.scenario.reserve_ns(min(self._now_ns - LOOK_NS, self._looks_ns[0]))
             latest_ns = max(over_ns, before_ns, window.closed_ns + LOOK_NS) + SHORTEST_LOOK_NS
+            latest_ns = self.scenario.machine.thawed_ns(latest_ns)
             if self._now_ns > latest_ns:
                 self._fault(f"{window.stream} {window.seq} is shed {(self._now_ns - latest_ns) / MS:.1f} ms late")
             if reason == "overload" and self._now_ns < over_ns:

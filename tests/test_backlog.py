@@ -6,9 +6,10 @@ import json
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from streamer.backlog import Backlog, Unit, Waiting
-from streamer.messages import Previous, StreamMessage
+from streamer.messages import LatencyBody, Previous, StreamMessage
 from streamer.records import Claim
 from tests.stores import event, segment
 
@@ -148,6 +149,20 @@ def test_sending_again_says_the_same_but_for_the_wait() -> None:
     assert latency["total"] == 212.4
     assert longer["total"] == 212.4 + 5000
     assert longer["publish"] == latency["publish"] + 5000
+
+
+def test_a_segment_that_is_in_time_does_not_say_that_it_is_late() -> None:
+    """Before its deadline, what publishing is expected to take is at most what is left; after it, what it waited counts
+    in full."""
+    slow = LatencyBody(1010.2, 31.0, 860.2, 60.0, 59.0)
+    queue = backlog()
+    queue.add(Unit("door", (replace(segment(seq=0), latency_ms=slow),), deadline_ns=S), 0)
+    (waiting,) = queue.head(1)
+    for now_ns, total, publish in ((S - 1, 1000.0, 48.8), (S + 1, 2010.2, 1059.0)):
+        (said,) = sent(queue, waiting, now_ns)
+        latency = said["latency_ms"]
+        assert isinstance(latency, dict)
+        assert (latency["total"], latency["publish"]) == (total, publish)
 
 
 def settled(queue: Backlog, count: int, now_ns: int = 0) -> None:

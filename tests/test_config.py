@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.config import (
     Config,
+    IceServer,
     StreamConfig,
     check,
     check_stream,
     diff,
+    ice_servers_of,
     is_forbidden_host,
     mask_text,
     mask_url,
@@ -38,6 +42,9 @@ WORDS = st.text(st.characters(min_codepoint=33, max_codepoint=0x2FFF, exclude_ca
         ("user:secret@host", "***@host"),
         ("rtsp://[fe80::1]:554/x", "rtsp://[fe80::1]:554/x"),
         ("rtsp://host:554/x", "rtsp://host:554/x"),
+        ("ws://HOST:PORT/v1/subscribe", "ws://HOST:PORT/v1/subscribe"),
+        ("ws://user:PORT/v1/subscribe", "ws://***/v1/subscribe"),
+        ("ws://user:pw@HOST:PORT", "ws://***@HOST:PORT"),
         ("file:/clips/a@b.mp4", "file:/clips/a@b.mp4"),
         ("whip", "whip"),
         ("", ""),
@@ -53,6 +60,28 @@ def test_mask_url(url: str, masked: str) -> None:
 def test_a_password_never_survives_masking(password: str, user: str, host: str) -> None:
     """Whatever characters a password is made of, what stands before the last `@` is gone."""
     assert mask_url(f"rtsp://{user}{password}@{host}/main") == f"rtsp://***@{host}/main"
+
+
+@given(st.text("abcXYZ-_%!$", min_size=1), st.text("abcXYZ019-_%!$.,)", min_size=1))
+def test_a_password_without_a_host_never_survives_masking(user: str, password: str) -> None:
+    """Where the host was cut off, what stands behind the colon and is neither a port nor `PORT` itself is gone."""
+    address = f"{user}:{password}"
+    for masked in (mask_url(f"rtsp://{address}/x"), mask_text(f"can't open rtsp://{address}/x: refused")):
+        readable = re.fullmatch(r"\d*[.,)]*", password) is not None or (user, password.rstrip(".,)")) == (
+            "HOST",
+            "PORT",
+        )
+        assert (f"//{address}/" in masked) is readable
+
+
+def test_what_our_own_messages_advise_stays_readable() -> None:
+    """Placeholders and plain addresses are no secrets."""
+    for text in (
+        "write redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix://PATH",
+        "write ws://HOST:PORT/v1/subscribe",
+        "nothing answers at 'http://[::1]:8080', (http://cam-7.local:80).",
+    ):
+        assert mask_text(text) == text
 
 
 @given(st.text())
@@ -146,6 +175,27 @@ def test_what_has_no_effect_yet_is_told_only_where_it_is_used() -> None:
     assert not list(no_effect_yet(plain))
     (warning,) = no_effect_yet(Config(streams={"a": StreamConfig(source="rtsp://h/a", speech=True)}))
     assert warning.path == ("streams", "a", "speech")
+
+
+def test_streams_that_wait_for_publishers_are_served() -> None:
+    """A `whip` stream and ICE servers have an effect: nothing warns of them."""
+    config = Config(streams={"a": StreamConfig(source="whip")}, ice_servers=["stun:192.0.2.1:3478"])
+    assert not list(no_effect_yet(config)) and not list(check(config))
+
+
+def test_ice_servers_have_one_shape_whichever_they_were_written_in() -> None:
+    """A bare URL is an entry with that URL."""
+    turn = IceServer(urls=["turn:192.0.2.1"], username="u", credential="c")
+    assert ice_servers_of(Config(ice_servers=["stun:h", turn])) == [IceServer(urls=["stun:h"]), turn]
+
+
+@pytest.mark.parametrize(
+    "server", ["http://h", "stun:", "stun:h/path", "turn:h", IceServer(urls=["turns:h"], username="u")]
+)
+def test_ice_servers_that_browsers_refuse_are_told(server: str | IceServer) -> None:
+    """A URL of another kind, or a TURN server without its password: every publisher would fail by it."""
+    (fault,) = check(Config(ice_servers=[server]))
+    assert fault.path[:2] == ("ice_servers", 0)
 
 
 def test_the_default_configuration_has_no_faults() -> None:

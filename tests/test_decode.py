@@ -196,6 +196,24 @@ def test_giving_up_to_the_next_key_frame(clips: Clips) -> None:
     assert 20 <= stats.drops["overload"] <= 25 and "no_keyframe" not in stats.drops
 
 
+def test_a_sender_that_can_be_asked_for_a_key_frame_should_be_while_one_is_lacking(clips: Clips) -> None:
+    """Before the first packet and while all goes well none is lacking; in the midst of a group one is, and while key
+    frames alone are decoded; the size of the pictures is known once one was sampled."""
+    stats = SourceStats()
+    with av.open(str(clips("lazy.mkv", Spec(seconds=6.0, gop=25, audio=None)))) as container:
+        stream = container.streams.video[0]
+        decoder = VideoDecoder(stream, 64, 2, DecodeOptions(), stats)
+        assert not decoder.lacks_key_frame and stats.picture is None
+        lacking: list[int] = []
+        for number, packet in enumerate(container.demux(stream)):
+            if packet.size and number >= 10:
+                decoder.ease("keyframes" if 80 <= number < 90 else "all", "eased")
+                decoder.feed(packet, number * 40 * MS, number * 40 * MS, 0)
+                lacking += [number] if decoder.lacks_key_frame else []
+    assert lacking == [*range(10, 25), *range(80, 100)]  # key frames are every 25
+    assert stats.picture == (320, 240)
+
+
 # -- easing ------------------------------------------------------------------------------------------------------------
 
 

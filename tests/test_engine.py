@@ -116,6 +116,33 @@ def test_forgetting_a_stream_frees_its_tokens(engine: engines.OnnxEngine, monkey
     assert frames.encoded == 4
 
 
+def test_scores_carry_what_they_were_computed_from(engine: engines.OnnxEngine) -> None:
+    """Each window's scores hold the tokens of just its pictures and patches, as fused to within half precision; windows
+    that overlap hold the same tokens, and a picture that was left out is in neither."""
+    first, second = engine.run([window("a", 0, range(4), range(2)), window("a", 1, range(2, 6, 2), range(1, 3))])
+    assert first.basis is not None and second.basis is not None
+    assert [token.index for token in first.basis.video] == [0, 1, 2, 3]
+    assert [token.index for token in second.basis.video] == [2, 4]
+    assert [(token.index, token.media_ns) for token in second.basis.audio] == [(1, 1), (2, 2)]
+    assert first.basis.video[2] is second.basis.video[0] and first.basis.audio[1] is second.basis.audio[0]
+    served = engine._streams["a"].video.get(4)
+    np.testing.assert_allclose(second.basis.video[1].values.astype(np.float32), served, rtol=1e-3, atol=1e-6)
+
+
+def test_kept_tokens_tell_the_same_scores(engine: engines.OnnxEngine) -> None:
+    """Fused anew from the tokens in half precision, no score moves by more than a thousandth."""
+    asked = window("a", 0, range(4), range(3))
+    scores = engine.run([asked])[0]
+    assert scores.basis is not None
+    for ring, tokens in (
+        (engine._streams["a"].video, scores.basis.video),
+        (engine._streams["a"].audio, scores.basis.audio),
+    ):
+        for token in tokens:
+            ring.tokens[token.index % len(ring.holds)] = token.values
+    np.testing.assert_allclose(engine.run([asked])[0].scores, scores.scores, atol=1e-3)
+
+
 def test_warm_up_measures_what_the_parts_of_a_batch_cost(engine: engines.OnnxEngine) -> None:
     """Pictures and patches have measured costs, a picture the higher one, and warming up leaves no tokens behind."""
     costs = engine.warm_up(3)

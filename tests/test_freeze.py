@@ -94,6 +94,23 @@ def test_frozen_time_within_an_interval() -> None:
     assert frozen(second, second - S) == 0
 
 
+def test_what_a_freeze_explains() -> None:
+    """What is late by no more than the freeze; what was due in it and done soon after; and nothing else."""
+    host = Host()
+    thawed = host.pass_(420, 0)
+    explains, captured = host.watch.explains, thawed - 900 * MS
+    assert explains(captured, thawed + 100 * MS, thawed + 400 * MS)
+    assert not explains(captured, thawed + 100 * MS, thawed + 600 * MS)
+    assert explains(captured, thawed - 390 * MS, thawed + 300 * MS)
+    assert not explains(captured, thawed - 390 * MS, thawed + 600 * MS)
+    assert not explains(captured, thawed + 100 * MS, thawed + 50 * MS)
+    assert not explains(thawed, thawed + 100 * MS, thawed + 101 * MS)
+    # 100 ms in which the store was away, half of them within the freeze.
+    away = ((thawed - 50 * MS, thawed + 50 * MS),)
+    assert explains(captured, thawed + 100 * MS, thawed + 565 * MS, away)
+    assert not explains(captured, thawed + 100 * MS, thawed + 575 * MS, away)
+
+
 def test_old_freezes_are_forgotten_but_stay_counted() -> None:
     """What is kept is bounded; the sums are of all."""
     host = Host()

@@ -33,24 +33,32 @@ class HandStore:
         self.on_append: list[Callable[[], asyncio.Future[None] | None]] = []
         self.written: list[UnitRecord] = []
         self.looks = 0
+        self.requests = 0
+        self.keeps = True
         self.on_look: Callable[[], object] = lambda: None
 
     async def time_us(self) -> int:
+        self.requests += 1
         self.looks += 1
         self.on_look()
         return self._clock.now_ns() // 1000 + self.jump_us
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[Claim | StoreError]:
+        self.requests += 1
+        self.keeps = True
         now_us = self._clock.now_ns() // 1000 + self.jump_us
         return [Claim(True, "owner", None, -1, now_us) for _ in requests]
 
     async def append(self, units: Sequence[UnitRecord], retention_ns: int) -> list[Written | StoreError]:
+        self.requests += 1
         if self.on_append:
             happens = self.on_append.pop(0)()
             if happens is not None:
                 await happens
         assert all(unit.owner for unit in units), "not claimed"
         now_us = self._clock.now_ns() // 1000 + self.jump_us
+        if not self.keeps:
+            return [Written("fenced", "", "5f3a", now_us, False) for _ in units]
         self.written += units
         return [
             Written("written", "1-0", "5f3a", now_us, unit.deadline_us is not None and now_us > unit.deadline_us)
@@ -132,7 +140,6 @@ async def test_a_stall_takes_nothing_from_a_store_that_was_slow_beside_it(scene:
     async def both() -> None:
         await scene.slowly(200 * MS)
         scene.clock.advance(60 * MS)
-        await asyncio.sleep(0.011)
 
     scene.store.on_append = [lambda: asyncio.ensure_future(both())]
     async with scene.publisher:
@@ -150,6 +157,82 @@ async def test_a_stall_beside_a_quick_store_is_ours_even_if_the_store_was_a_litt
         scene.clock.advance(250 * MS)
 
     scene.store.on_append = [lambda: asyncio.ensure_future(both())]
+    async with scene.publisher:
+        scene.publish()
+        (acknowledged,) = await scene.settled()
+    assert (acknowledged.late, acknowledged.store_late) == (True, False)
+
+
+async def test_our_stalls_in_an_outage_are_not_to_blame_for_it(scene: Scene) -> None:
+    """While the store does not answer, a busy machine keeps our loop from running now and then: what is handed over
+    shortly before its deadline and came late for the store is `store_late` all the same."""
+
+    async def busy() -> None:
+        for _ in range(5):
+            scene.clock.advance(60 * MS)
+            await asyncio.sleep(0.03)
+            await scene.slowly(60 * MS)
+
+    async def fails() -> None:
+        await busy()
+        raise StoreAway("no answer")
+
+    for happens in (busy, fails):
+        scene.store.on_append = [lambda happens=happens: asyncio.ensure_future(happens())]  # type: ignore[misc]
+        scene.told.written.clear()
+        async with scene.publisher:
+            scene.publish(bound_ns=25 * MS)
+            (acknowledged,) = await scene.settled()
+        assert (acknowledged.late, acknowledged.store_late) == (True, True), happens
+
+
+async def test_a_slow_store_is_to_blame_for_what_was_handed_over_in_good_time(scene: Scene) -> None:
+    """Where round trips are known to be quick, a segment that was left three times their length is the store's when a
+    slow one makes it late; of one that was left less than that, nobody can say so."""
+    async with scene.publisher:
+        scene.store.on_append = [lambda: scene.clock.advance(4 * MS) for _ in range(10)]
+        for _ in range(10):
+            scene.publish()
+            await scene.settled()
+        scene.store.on_append = [lambda: asyncio.ensure_future(scene.slowly(300 * MS))]
+        scene.publish(bound_ns=12 * MS)
+        scene.publish(bound_ns=3 * MS)
+        *_, first, second = await scene.settled()
+    assert (first.late, first.store_late) == (True, True)
+    assert (second.late, second.store_late) == (True, False)
+
+
+async def test_a_store_that_lost_what_it_had_is_to_blame_until_that_is_written_again(scene: Scene) -> None:
+    """A store that comes back empty refuses what follows; all that it takes to write again is its doing, though no
+    round trip was slow."""
+
+    def loses() -> None:
+        scene.store.keeps = False
+        scene.clock.advance(10 * MS)
+
+    async with scene.publisher:
+        scene.publish()
+        await scene.settled()
+        scene.store.on_append = [loses, lambda: scene.clock.advance(15 * MS), lambda: scene.clock.advance(1 * MS)]
+        scene.publish(bound_ns=12 * MS)
+        last = (await scene.settled())[-1]
+        assert (last.late, last.store_late) == (True, True)
+        scene.publish(bound_ns=30 * MS)
+        scene.clock.advance(50 * MS)
+        last = (await scene.settled())[-1]
+    assert (last.late, last.store_late) == (True, False)
+
+
+async def test_a_fault_of_our_own_is_not_the_stores(scene: Scene) -> None:
+    """What comes late because something in here raised is `late`."""
+    faults = iter([True, False])
+
+    def breaks() -> None:
+        if next(faults):
+            scene.clock.advance(300 * MS)
+            raise RuntimeError("a fault in here")
+
+    scene.store.on_append = [breaks, breaks]
     async with scene.publisher:
         scene.publish()
         (acknowledged,) = await scene.settled()

@@ -24,6 +24,7 @@ from streamer.metrics import Metrics
 from streamer.pipeline import Source, Surroundings
 from streamer.registry import Registry, RegistryParts
 from streamer.schedule import SchedulePolicy, Scheduler
+from streamer.sources.source import SourceSettings, open_source
 from tests.builders import MS, S, scores
 from tests.conftest import eventually
 from tests.publishing import publishing
@@ -97,6 +98,8 @@ class World:
     def open_source(self, name: str, entry: StreamConfig) -> Source:
         if "unusable" in entry.source:
             raise UserError(f"stream {name}: this can't be used")
+        if entry.source == "whip":
+            return open_source(name, entry, SourceSettings(64, 16_000, 2), HostClock())
         self.cameras.append(LiveCamera())
         return self.cameras[-1]
 
@@ -313,3 +316,25 @@ async def test_many_streams_leave_no_threads_and_no_tasks() -> None:
         await asyncio.gather(*(registry.delete(f"s{n}") for n in range(50)))
         await eventually(lambda: len(asyncio.all_tasks()) == tasks)
         assert threading.active_count() == threads
+
+
+async def test_only_streams_that_wait_for_publishers_can_be_published() -> None:
+    """A stream whose source is `whip` gives its source and says what it waits for; a camera's and none give nothing."""
+    async with registering() as (registry, _):
+        await registry.put("door", DOOR)
+        await registry.put("lobby", StreamConfig(source="whip"))
+        assert registry.published("lobby") is registry.live["lobby"].source
+        assert registry.published("door") is None and registry.published("nowhere") is None
+        await eventually(lambda: registry.live["lobby"].reason == "waits for a publisher")
+        assert registry.live["lobby"].state == "connecting"
+
+
+async def test_a_status_says_whether_pictures_may_be_shown_and_their_size() -> None:
+    """`preview` is the entry's word, `picture` what was decoded last; neither before it is known."""
+    async with registering() as (registry, world):
+        await registry.put("door", DOOR)
+        await registry.put("hall", StreamConfig(source="rtsp://10.0.0.9/main", preview=True))
+        world.cameras[1].stats.picture = (854, 480)
+        door, hall = registry.status("door"), registry.status("hall")
+        assert door is not None and hall is not None
+        assert (door.preview, door.picture) == (False, None) and (hall.preview, hall.picture) == (True, (854, 480))

@@ -349,3 +349,21 @@ def test_what_was_had_in_good_times_is_not_held_against_a_stream() -> None:
         now_ns += 500 * MS
         target.expire(now_ns)
     assert abs(served[:20].count("a") - served[:20].count("b")) <= 2, served
+
+
+def test_a_turn_that_came_to_nothing_is_given_again() -> None:
+    """The process stood still while a window was computed, which is late for that: under overload its stream comes
+    first with its next one. Those that were answered have had their turn."""
+    ladder = scheduler(streams="abcdef").ladder
+    slow = WorkCosts(call_ns=100 * MS, window_ns=100 * MS, picture_ns=10 * MS, patch_ns=10 * MS)
+    target = Scheduler(SchedulePolicy(max_windows=1), slow, ladder)
+    raised(target, len(STEPS))
+    now_ns, served = 100 * S, []
+    for seq, took_ns in enumerate((210 * MS, 2 * S, 210 * MS, 210 * MS)):
+        for place, name in enumerate("abcdef"):
+            target.submit(window(name, seq, end_ns=now_ns + place, patches=(seq,)))
+        served += names(target.next_batch(now_ns))
+        assert target.completed(now_ns + took_ns) == [took_ns < S]
+        now_ns += 3 * S
+        target.expire(now_ns)
+    assert served == ["a", "b", "b", "c"]

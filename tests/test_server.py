@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,7 +13,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from streamer import server as server_module
+from streamer import http_answers
 from streamer.config import StreamConfig
 from streamer.errors import AdmissionError, StoreError, UserError
 from streamer.messages import CoverageBody, Label, LatencyBody, Segment, Share
@@ -259,7 +260,7 @@ async def test_a_body_over_the_limit_is_refused(client: Client, control: FakeCon
 
 async def test_a_body_that_never_comes_is_given_up(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """A caller that stops in the middle of a body gets 408 and holds nothing."""
-    monkeypatch.setattr(server_module, "_BODY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(http_answers, "_BODY_TIMEOUT_S", 0.1)
     reader, writer = await asyncio.open_connection("127.0.0.1", int(client.base.rsplit(":", 1)[1]))
     writer.write(b"PUT /v1/streams/yard HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
     assert b"408" in await asyncio.wait_for(reader.readline(), 5)
@@ -273,14 +274,29 @@ async def test_unknown_places_and_methods(client: Client) -> None:
     assert (await client.ask("GET", "/page/%2e%2e%2fconfig.py"))[0].status == 404
     response, _ = await client.ask("POST", "/v1/streams")
     assert response.status == 405 and "GET" in response.headers["Allow"]
-    response, _ = await client.ask("PATCH", "/v1/streams/door/whip")
-    assert response.status == 405
 
 
-async def test_whip_says_that_it_is_not_served(client: Client) -> None:
-    """A publisher gets a clear no instead of half an answer."""
-    response, problem = await client.ask("POST", "/v1/streams/door/whip", data=b"v=0\r\n")
-    assert response.status == 501 and "WHIP" in problem["detail"]
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 20_000 + b"\r\n\r\n",
+        b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_gets_a_problem_too(client: Client, sent: bytes) -> None:
+    """Garbage on the socket is answered 400 by a problem that repeats none of it, and the connection ends."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(client.base.rsplit(":", 1)[1]))
+    writer.write(sent)
+    head, _, body = (await asyncio.wait_for(reader.read(), 5)).partition(b"\r\n\r\n")
+    writer.close()
+    assert head.startswith(b"HTTP/1.") and b" 400 " in head.split(b"\r\n")[0]
+    assert b"application/problem+json" in head and b"nosniff" in head
+    problem = json.loads(body)
+    assert problem["status"] == 400 and "no HTTP request" in problem["detail"] and b"aaa" not in body
 
 
 async def test_head_answers_where_get_does(client: Client) -> None:
@@ -369,12 +385,54 @@ async def test_info_tells_where_the_websocket_is(control: FakeControl) -> None:
 async def test_every_file_that_the_page_names_is_served(client: Client) -> None:
     """The page and its modules load nothing that is not here, and nothing from elsewhere."""
     _, page = await client.ask("GET", "/")
-    named = {part.split('"')[0] for part in page.decode().split("page/")[1:]}
-    assert named >= {"app.js", "style.css", "icon.svg"}
-    for file in [*named, "card.js", "events.js", "feed.js", "spark.js"]:
+    waiting = set(re.findall(r'"page/([^"]+)"', page.decode()))
+    assert waiting >= {"app.js", "style.css", "icon.svg"}
+    seen: set[str] = set()
+    while waiting - seen:
+        file = (waiting - seen).pop()
+        seen.add(file)
         response, body = await client.ask("GET", f"/page/{file}")
-        assert response.status == 200 and response.content_type in ("text/javascript", "text/css", "image/svg+xml")
-        assert b"https://" not in body and b"http://" not in body.replace(b'xmlns="http://www.w3.org/2000/svg"', b"")
+        assert response.status == 200, f"{file} is named and not there"
+        assert response.content_type in ("text/javascript", "text/css", "image/svg+xml", "font/woff2")
+        if response.content_type != "font/woff2":
+            assert b"https://" not in body and b"http://" not in body.replace(b"http://www.w3.org/2000/svg", b"")
+            waiting |= set(re.findall(r"""(?:from|import|url)[ (]*["']\./([^"']+)["']""", body.decode()))
+
+
+async def test_the_page_is_compressed_where_that_is_taken(client: Client) -> None:
+    """A browser that takes gzip gets the same bytes in fewer; the two forms have their own strong entity tags."""
+    answers = {}
+    for coding in ("identity", "gzip", "br, gzip;q=0.8", "gzip;q=0, br", "x-gzip"):
+        response, body = await client.ask("GET", "/page/app.js", headers={"Accept-Encoding": coding})
+        assert response.status == 200 and "Accept-Encoding" in response.headers["Vary"]
+        answers[coding] = (response.headers.get("Content-Encoding"), response.headers["ETag"], body)
+        size = int(response.headers["Content-Length"])
+        assert (size < len(body)) == (answers[coding][0] == "gzip")
+    assert [packed for packed, _, _ in answers.values()] == [None, "gzip", "gzip", None, "gzip"]
+    assert len({body for _, _, body in answers.values()}) == 1
+    tags = {packed: tag for packed, tag, _ in answers.values()}
+    assert len(set(tags.values())) == 2 and not any(tag.startswith("W/") for tag in tags.values())
+
+
+@pytest.mark.parametrize("path", ["/", "/page/app.js"])
+async def test_what_a_browser_has_is_not_sent_again(client: Client, path: str) -> None:
+    """With the entity tag it got, a browser is told that nothing changed (304), and with another it gets the file."""
+    response, _ = await client.ask("GET", path)
+    tag = response.headers["ETag"]
+    assert response.headers["Cache-Control"] == "no-cache"
+    for known, status in ((tag, 304), (f'"x", W/{tag}', 304), ("*", 304), ('"x"', 200), ("x", 200), ("", 200)):
+        response, body = await client.ask("GET", path, headers={"If-None-Match": known})
+        assert response.status == status and bool(body) == (status == 200)
+        assert response.headers["ETag"] == tag
+
+
+async def test_the_page_may_use_the_camera_and_nothing_foreign(client: Client) -> None:
+    """Its policies let it show pictures from memory and the visitor's own camera, for this origin alone."""
+    response, _ = await client.ask("GET", "/")
+    policy = dict(part.strip().split(" ", 1) for part in response.headers["Content-Security-Policy"].split(";"))
+    assert policy["default-src"] == "'none'" and policy["script-src"] == "'self'"
+    assert policy["img-src"] == "'self' data: blob:" and "mediastream:" in policy["media-src"]
+    assert "camera=(self), microphone=(self)" in response.headers["Permissions-Policy"]
 
 
 async def test_metrics_are_served(client: Client) -> None:
@@ -428,7 +486,9 @@ async def test_with_tokens_only_health_and_the_page_are_open(control: FakeContro
     """Everything that tells or changes something asks for a token; the page has to load before it can ask for one."""
     async with serving(control, tokens=("secret",)) as client:
         statuses = {
-            route.path: (await client.ask("GET", route.path.format(name="door", file="app.js", seq=0)))[0].status
+            route.path: (await client.ask("GET", route.path.format(name="door", file="app.js", seq=0, index=0)))[
+                0
+            ].status
             for route in ROUTES
             if route.method == "GET"
         }

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from streamer import service as services
-from streamer.config import Config, StreamConfig
-from streamer.errors import StreamerError, UserError
+from streamer.config import Config, IceServer, StreamConfig
+from streamer.errors import ConflictError, StreamerError, UserError
 from streamer.options import Options
 from streamer.publish import Outage
 from streamer.service import Service
@@ -238,3 +238,27 @@ async def test_nothing_is_opened_before_the_network_is_allowed() -> None:
 def test_the_configuration_is_the_command_lines() -> None:
     """What is in force is known before anything starts."""
     assert Service(Options()).config == Config()
+
+
+async def test_nobody_publishes_before_the_models_are_there_or_to_a_camera(file: Path) -> None:
+    """Offers are put off while models load, and a stream with another source is a conflict; neither has sessions."""
+    service = Service(Options(config=file))
+    with pytest.raises(StreamerError, match="loaded"):
+        await service.publish("a", "v=0")
+    assert not await service.unpublish("a", "x") and not await service.trickle("a", "x", "")
+
+    class Cameras(Orders):
+        def published(self, name: str) -> None:
+            return None
+
+    service._registry = Cameras()  # type: ignore[assignment]
+    with pytest.raises(ConflictError, match="not whip"):
+        await service.publish("a", "v=0")
+    assert not await service.unpublish("a", "x") and not await service.trickle("a", "x", "")
+
+
+def test_ice_servers_come_from_the_configuration(file: Path) -> None:
+    """They are given in one shape; none is there by default."""
+    assert Service(Options()).ice_servers() == []
+    write(file, "a", rest="ice_servers: ['stun:192.0.2.1:3478']")
+    assert Service(Options(config=file)).ice_servers() == [IceServer(urls=["stun:192.0.2.1:3478"])]

@@ -9,6 +9,7 @@ import signal
 import sys
 
 import pytest
+from msgspec.structs import replace
 
 from streamer.cursor import START, parse_cursor
 from streamer.errors import StoreError, UserError
@@ -315,3 +316,13 @@ async def _answers(store: Store) -> bool:
     except StoreAway:
         return False
     return True
+
+
+async def test_what_is_written_again_is_marked(store: Store) -> None:
+    """Entries of units that are written again, or were sent before without an answer, can be told from the others."""
+    owner = (await claimed(store)).owner
+    units = [unit(owner, 0), replace(unit(owner, 1), again=True), replace(unit(owner, 2), resent=True), unit(owner, 3)]
+    assert await statuses(store, *units) == ["written"] * 4
+    for page in (await store.range_feed(START), await store.newest(10)):
+        ids = [entry_id for entry_id, _ in page.entries]
+        assert page.again == {ids[1], ids[2]}

@@ -17,7 +17,7 @@ from streamer.clock import NS_PER_S, HostClock
 from streamer.dispatch import Dispatcher
 from streamer.embedded import EmbeddedStore
 from streamer.engine import Engine
-from streamer.freeze import TICK_NS, FreezeWatch
+from streamer.freeze import FreezeWatch
 from streamer.governor import Governor
 from streamer.ledger import Ledger, Publishing
 from streamer.loop_thread import LoopThread
@@ -57,13 +57,11 @@ class Hooks:
         unit = acknowledged.unit
         if unit.deadline_ns is None or unit.segment is None or not acknowledged.late:
             return
-        key = (unit.stream, unit.segment.seq)
-        if acknowledged.store_late:
-            self.store_late.add(key)
-            return
-        frozen_ns = self._freezes.frozen_ns(unit.deadline_ns - self._bound_ns, acknowledged.acked_ns)
-        if frozen_ns > 0 and frozen_ns + TICK_NS >= acknowledged.acked_ns - unit.deadline_ns:
+        key, captured_ns = (unit.stream, unit.segment.seq), unit.deadline_ns - self._bound_ns
+        if self._freezes.explains(captured_ns, unit.deadline_ns, acknowledged.acked_ns, acknowledged.store_spans):
             self.frozen.add(key)
+        elif acknowledged.store_late:
+            self.store_late.add(key)
 
     def on_dropped(self, unit: Unit) -> None:
         """It will be missing from the feed, and be counted there."""

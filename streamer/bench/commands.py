@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -76,6 +77,28 @@ def fanout(as_json: bool, clients: int, messages: int) -> None:
     from streamer.bench.fanout import run as measure
 
     measure(clients=clients, messages=messages, as_json=as_json)
+
+
+@bench.command()
+@_json
+@click.option(
+    "--publishers", type=click.IntRange(1, 64), default=6, show_default=True, help="How many publish at once."
+)
+@click.option(
+    "--seconds", type=click.FloatRange(5, 3600), default=20, show_default=True, help="How long they are measured."
+)
+@click.option(
+    "--codec", type=click.Choice(["h264", "vp8"]), default="h264", show_default=True, help="What the pictures come in."
+)
+@click.option("--flood", is_flag=True, help="Offer twice what can be decoded, and look at the memory.")
+@click.option("--latency-bound", metavar="TIME", default="1s", callback=duration)
+def whip(
+    as_json: bool, publishers: int, seconds: float, codec: Literal["h264", "vp8"], flood: bool, latency_bound: int
+) -> None:
+    """What live 480p30 WebRTC publishers with sound cost, and whether each of their segments comes in time."""
+    from streamer.bench.whip import run as measure
+
+    measure(publishers, seconds, codec, flood, latency_bound, as_json)
 
 
 @bench.command()

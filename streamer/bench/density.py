@@ -10,20 +10,17 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import time
-from collections import Counter
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from streamer.bench import parts
-from streamer.bench.clip import density_clip
+from streamer.bench.clip import DENSITY, made
 from streamer.bench.conditions import conditions
-from streamer.bench.processes import children, cpu_seconds, resident_mb, scrape
+from streamer.bench.live import Run, measure, processes_of, settled
 from streamer.bench.running import running_service
-from streamer.cursor import EntryId
 from streamer.demo.camera import LocalCamera
 from streamer.embedded import EmbeddedStore
 from streamer.store import Store
@@ -32,39 +29,11 @@ _SESSIONS_A_CAMERA = 4
 _START = 8
 _STEP = 2
 _MOST = 64
-_SETTLE_S = 8.0
-_HOP_S = 0.5
-
-
-@dataclass(slots=True)
-class Run:
-    """One number of streams, measured for `seconds`."""
-
-    streams: int
-    seconds: float
-    segments: int = 0
-    missing: int = 0
-    late: int = 0
-    statuses: dict[str, int] = field(default_factory=dict)
-    latency_ms: dict[str, float] = field(default_factory=dict)
-    cores: dict[str, float] = field(default_factory=dict)
-    stages: dict[str, float] = field(default_factory=dict)
-    rss_mb: float = 0.0
-
-    @property
-    def holds(self) -> bool:
-        """Whether every hop was answered in time with labels."""
-        return self.segments > 0 and not self.missing and not self.late and set(self.statuses) == {"ok"}
-
-    @property
-    def cores_a_stream(self) -> float:
-        """Cores that the service (pipeline, readers, hub, store) used for each stream."""
-        return sum(self.cores.values()) / self.streams
 
 
 def run(streams: int | None, seconds: float, clip: Path | None, bound_ns: int, as_json: bool) -> None:
     """Measure and print; `streams=None` looks for the largest number that holds."""
-    path = clip or density_clip()
+    path = clip or made(DENSITY)
     click.echo(f"clip {path}", err=True)
     alone, everything = parts.alone(path), parts.decoding_everything(path)
     for name, cores in alone.items():
@@ -130,29 +99,9 @@ async def _one(clip: Path, count: int, seconds: float, bound_ns: int) -> Run:
         store = Store.connect(embedded.url)
         stack.push_async_callback(store.close)
         service = await stack.enter_async_context(running_service(_config(urls, bound_ns), embedded.url))
-        await _settled(store, count)
-        watched = {
-            "service": [service.pid],
-            "readers": [child for child, command in children(service.pid) if "sources.worker" in command],
-            "hub": [service.hub or 0],
-            "store": [embedded.pid or 0],
-        }
-        before, stages = _spent(watched), _stages(service.page)
-        place = (await store.feed_bounds()).last
-        started = time.monotonic()
-        await asyncio.sleep(seconds)
-        elapsed = time.monotonic() - started
-        entry.cores = {name: (spent - before[name]) / elapsed for name, spent in _spent(watched).items()}
-        entry.stages = {
-            name: (value - stages.get(name, 0.0)) / elapsed for name, value in _stages(service.page).items()
-        }
-        entry.rss_mb = round(sum(resident_mb(pid) for pids in watched.values() for pid in pids), 1)
-        await _count(store, place, entry)
+        await settled(store, count)
+        await measure(entry, store, service, processes_of(service, embedded))
     return entry
-
-
-def _spent(watched: dict[str, list[int]]) -> dict[str, float]:
-    return {name: sum(map(cpu_seconds, pids)) for name, pids in watched.items()}
 
 
 async def _cameras(stack: AsyncExitStack, clip: Path, count: int) -> list[str]:
@@ -169,42 +118,3 @@ def _config(urls: list[str], bound_ns: int) -> dict[str, object]:
     streams = {f"s{index:03}": {"source": url} for index, url in enumerate(urls)}
     # All are let in, because how many can be is what is measured.
     return {"streams": streams, "latency_bound": f"{bound_ns // 1_000_000}ms", "admission": "degrade"}
-
-
-async def _settled(store: Store, count: int) -> None:
-    """Return when every stream has had full windows for a while."""
-    async with asyncio.timeout(60):
-        while len(await store.streams()) < count:  # noqa: ASYNC110 - the store has no event for it
-            await asyncio.sleep(0.5)
-    await asyncio.sleep(_SETTLE_S)
-
-
-def _stages(http: str) -> dict[str, float]:
-    samples = scrape(f"{http}/metrics")
-    return {
-        dict(labels)["part"]: value for (name, labels), value in samples.items() if name == "streamer_cpu_seconds_total"
-    }
-
-
-async def _count(store: Store, after: EntryId, entry: Run) -> None:
-    """Read what was published in the measured time: outcomes, holes, latencies."""
-    statuses: Counter[str] = Counter()
-    totals: list[float] = []
-    seqs: dict[tuple[str, str], list[int]] = {}
-    place = after.next()
-    while page := (await store.range_feed(place, count=1000)).entries:
-        for _, raw in page:
-            message = json.loads(raw)
-            if message["type"] == "segment":
-                statuses[message["status"]] += 1
-                totals.append(message["latency_ms"]["total"])
-                entry.late += message["latency_ms"]["total"] > message["bound_ms"]
-                seqs.setdefault((message["stream"], message["epoch"]), []).append(message["seq"])
-        place = page[-1][0].next()
-    entry.segments, entry.statuses = sum(statuses.values()), dict(statuses)
-    entry.missing = sum(found[-1] - found[0] + 1 - len(found) for found in seqs.values())
-    expected = entry.streams * (entry.seconds / _HOP_S - 2)
-    entry.missing += max(0, round(expected - entry.segments))
-    ordered = sorted(totals)
-    for name, quantile in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("max", 1.0)):
-        entry.latency_ms[name] = ordered[min(len(ordered) - 1, int(quantile * len(ordered)))] if ordered else 0.0

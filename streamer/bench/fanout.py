@@ -34,7 +34,7 @@ from streamer.messages import CoverageBody, Label, LatencyBody, Segment, Share
 from streamer.publish import Publisher
 from streamer.store import Store
 
-_LISTENERS, _SENDERS = "streamer.bench.listeners", "streamer.bench.senders"
+_LISTENERS, _SENDERS, _SLEEPER = "streamer.bench.listeners", "streamer.bench.senders", "streamer.bench.sleeper"
 _PATH = "/v1/subscribe"
 # Files that a process of the benchmark opens beside a socket for each client.
 _OTHER_FILES = 128
@@ -82,7 +82,7 @@ class StallMeter:
 
 @dataclass(slots=True)
 class Outcome:
-    """All that was measured."""
+    """All that was measured. `sleeper_stalls`: how late a process that only slept was let run while the hub sent."""
 
     hub: Series = field(default_factory=Series)
     bare: Series = field(default_factory=Series)
@@ -90,6 +90,7 @@ class Outcome:
     stalls: Series = field(default_factory=Series)
     bare_stalls: Series = field(default_factory=Series)
     idle_stalls: Series = field(default_factory=Series)
+    sleeper_stalls: Series = field(default_factory=Series)
     connect_s: float = 0.0
     hub_rss_mb: float = 0.0
     hub_bare_mb: float = 0.0
@@ -131,6 +132,7 @@ def _result(outcome: Outcome, clients: int, messages: int) -> dict[str, Any]:
         "stall_ms_percentiles": stalls,
         "stall_bare_ms_percentiles": outcome.bare_stalls.percentiles(),
         "stall_idle_ms_percentiles": outcome.idle_stalls.percentiles(),
+        "stall_sleeper_ms_percentiles": outcome.sleeper_stalls.percentiles(),
         "cpu_ms_a_message": {
             name: round(series.cpu_ms / messages, 1)
             for name, series in (("hub", outcome.hub), ("bare", outcome.bare), ("broadcast", outcome.broadcast))
@@ -149,12 +151,21 @@ def _result(outcome: Outcome, clients: int, messages: int) -> dict[str, Any]:
 def _report(result: dict[str, Any]) -> None:
     click.echo(
         f"{result['clients']} clients: the last has a message after {result['last_ms']} ms, {result['ratio']} x bare "
-        f"sends ({result['bare_ms']} ms); the publisher's loop stalls {result['stall_ms']} ms at worst",
+        f"sends ({result['bare_ms']} ms); the publisher's loop stalls {result['stall_ms']} ms at worst "
+        f"(a process that only sleeps beside it: {result['stall_sleeper_ms_percentiles']['max']} ms)",
         err=True,
     )
-    for name in ("last_ms", "bare_ms", "broadcast_ms", "stall_ms", "stall_bare_ms", "stall_idle_ms"):
+    for name in (
+        "last_ms",
+        "bare_ms",
+        "broadcast_ms",
+        "stall_ms",
+        "stall_bare_ms",
+        "stall_idle_ms",
+        "stall_sleeper_ms",
+    ):
         figures = result[f"{name}_percentiles"]
-        click.echo(f"  {name:14} " + "  ".join(f"{key} {value}" for key, value in figures.items()), err=True)
+        click.echo(f"  {name:16} " + "  ".join(f"{key} {value}" for key, value in figures.items()), err=True)
     memory = f"{result['hub_rss_mb']} MB, {result['hub_kb_a_client']} kB a client"
     click.echo(f"  hub            {memory}, {result['hub_idle_cores']} cores while idle", err=True)
     used = "  ".join(f"{name} {ms} ms" for name, ms in result["cpu_ms_a_message"].items())
@@ -176,7 +187,8 @@ async def _measure(clients: int, messages: int) -> Outcome:
         ways = await _ways(stack, hub, partial(publishing.post, publisher.publish), clients, outcome)
         meter = await stack.enter_async_context(_stall_meter(publishing))
         await _rest(hub.pid, meter, outcome)
-        await _take_turns(ways, messages, meter, outcome)
+        sleeper = await stack.enter_async_context(worker(_SLEEPER))
+        await _take_turns(ways, messages, (meter, sleeper), outcome)
         outcome.hub_rss_mb = resident_mb(hub.pid)
         for name, way in zip(("hub", "bare", "broadcast"), ways, strict=True):
             outcome.counts[name] = await way.listeners.ask(count=True)
@@ -260,16 +272,20 @@ async def _rest(hub_pid: int, meter: StallMeter, outcome: Outcome) -> None:
     outcome.hub_idle_cores = (cpu_seconds(hub_pid) - before_s) / (time.monotonic() - began)
 
 
-async def _take_turns(ways: list[Way], messages: int, meter: StallMeter, outcome: Outcome) -> None:
+async def _take_turns(ways: list[Way], messages: int, late: tuple[StallMeter, Worker], outcome: Outcome) -> None:
     hub, bare, broadcast = ways
+    meter, sleeper = late
     text = ""
     for seq in range(messages):
         for way, stalls in ((hub, outcome.stalls), (bare, outcome.bare_stalls), (broadcast, None)):
             await asyncio.sleep(_PAUSE_S)
+            await sleeper.ask()
             meter.take_ms()
             text = await way.send(seq, text)
             if stalls is not None:
                 stalls.last_ms.append(meter.take_ms())
+            if way is hub:
+                outcome.sleeper_stalls.last_ms.append((await sleeper.ask())["worst_ms"])
         outcome.message_bytes = len(text) * 3 // 4
         if seq % 10 == 9:
             click.echo(f"{seq + 1} of {messages} messages", err=True)

@@ -69,7 +69,9 @@ class Run:
 
     `goodput`: segments a second that were answered in time with labels, in parts of the capacity; `fairness`: the
     largest over the smallest part of a stream's segments that was (None: a stream had none); `answered`: the fewest and
-    the most of a stream; `busy`: the part of the time in which the engine was at work.
+    the most of a stream; `fairness_of_turns`: the same give or take one answer of each, because a stream's first and
+    last turn may fall just out of the time that counts, which of few answers makes much; `busy`: the part of the time
+    in which the engine was at work.
     """
 
     at: float
@@ -83,6 +85,7 @@ class Run:
     store_late: int = 0
     goodput: float = 0.0
     fairness: float | None = None
+    fairness_of_turns: float = 1.0
     answered: tuple[int, int] = (0, 0)
     statuses: dict[str, int] = field(default_factory=dict)
     latency_ms: dict[str, int] = field(default_factory=dict)
@@ -194,6 +197,7 @@ class _Bench:
         counts = [answered[name_of(number)] for number in range(loop.streams)]
         entry.answered = (min(counts), max(counts))
         entry.fairness = round(max(counts) / min(counts), 3) if min(counts) else None
+        entry.fairness_of_turns = round(max(1.0, (max(counts) - 1) / (min(counts) + 1)), 3)
         measured_s = (loop.windows - tally.settled_seq) * self.media.hop_ns / NS_PER_S
         entry.goodput = round(sum(counts) / measured_s / capacity, 3)
         entry.statuses, entry.latency_ms = dict(tally.counted), tally.latency_ms()
@@ -213,7 +217,8 @@ def _tell(name: str, entry: Run) -> None:
     click.echo(
         f"{name:11} {entry.at:g} x ({entry.streams} streams): late {entry.late} (and {entry.store_late} by the store, "
         f"{entry.frozen_late} frozen), missing {entry.missing}, "
-        f"duplicate {entry.duplicate}, goodput {entry.goodput:.2f} of capacity, fairness {entry.fairness}, "
+        f"duplicate {entry.duplicate}, goodput {entry.goodput:.2f} of capacity, fairness {entry.fairness} "
+        f"({entry.answered[0]} to {entry.answered[1]} answers a stream), "
         f"{entry.statuses}, p50 {entry.latency_ms.get('p50')} ms, p99 {entry.latency_ms.get('p99')} ms, "
         f"engine {entry.busy:.0%} busy",
         err=True,

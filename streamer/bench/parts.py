@@ -31,6 +31,12 @@ def alone(clip: Path) -> dict[str, float]:
     return costs
 
 
+def decoding(clip: Path) -> float:
+    """Cores that decoding one live stream of `clip` takes as the service does it."""
+    engine = load("cpu", None, threads=1)
+    return _decoding(clip, engine, engine.geometry.frame_rates[0], DecodeOptions(threads=1))
+
+
 def decoding_everything(clip: Path) -> float:
     """Cores that decoding one live stream takes without any short cut."""
     engine = load("cpu", None, threads=1)

@@ -27,6 +27,35 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) * _TICK_S
 
 
+def busy_seconds() -> float:
+    """CPU time that all processes of the machine have had so far; what a hypervisor took away is not in it."""
+    user, nice, system, _, _, irq, softirq, *_ = (
+        Path("/proc/stat").read_text(encoding="utf-8").split("\n")[0].split()[1:]
+    )
+    return sum(map(int, (user, nice, system, irq, softirq))) * _TICK_S
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadTime:
+    """One thread: CPU seconds so far, and whether it was seen waiting for sockets (an event loop does)."""
+
+    seconds: float
+    waits_for_sockets: bool
+
+
+def threads(pid: int) -> dict[int, ThreadTime]:
+    """The threads of `pid` by their ids; none where it is gone, or another user's."""
+    found = {}
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            seconds = int((task / "schedstat").read_text(encoding="ascii").split()[0]) / 1e9
+            waits_in = (task / "wchan").read_text(encoding="ascii")
+            found[int(task.name)] = ThreadTime(seconds, "epoll" in waits_in or "ep_poll" in waits_in)
+    except OSError:
+        return found
+    return found
+
+
 def resident_mb(pid: int) -> float:
     """Resident memory of `pid` in MB; 0 when it is gone."""
     try:

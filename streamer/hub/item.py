@@ -12,12 +12,16 @@ from streamer.messages import WireMessage, encode
 
 @dataclass(slots=True, eq=False)
 class FeedItem:
-    """A message of the feed, ready to be sent: its place, what filters see, and its websocket frame with the cursor."""
+    """A message of the feed, ready to be sent: its place, what filters see, and its websocket frame with the cursor.
+
+    `repeats`: it was passed on before, from a store that has lost it since.
+    """
 
     id: EntryId
     cursor: str
     envelope: Envelope
     frame: bytes
+    repeats: bool = False
     _compressed: bytes | None = None
 
     def framed(self, compressed: bool) -> bytes:

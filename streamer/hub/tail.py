@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from streamer.cursor import START, Cursor, EntryId
 from streamer.errors import StoreError
 from streamer.hub.item import FeedItem, feed_item
+from streamer.hub.repeats import Repeats
 from streamer.store import FeedPage, Store
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class Tail:
         self.identity = ""
         self.last = START
         self.streams: set[str] = set()
-        self._latest: dict[str, tuple[str | None, int]] = {}
+        self._repeats = Repeats()
         self.away = False
         self.outages = 0
         self.unreadable = 0
@@ -109,9 +110,7 @@ class Tail:
         bounds = await self._store.feed_bounds()
         page = await self._store.newest(self._keep)
         self.identity = page.store or bounds.store
-        self._recent = self.items(page)
-        for item in self._recent:
-            self._is_news(item)
+        self._recent = self._noted(page)
         self.streams = set(await self._store.streams())
         self.last = page.entries[-1][0] if page.entries else bounds.last
         self._since = page.entries[0][0] if page.entries else bounds.last
@@ -125,10 +124,10 @@ class Tail:
             return True
         if not page.entries:
             return False
-        items = self.items(page)
+        items = self._noted(page)
         self.last = page.entries[-1][0]
         self._remember(items)
-        await self._pass_on(self._on_items([item for item in items if self._is_news(item)]))
+        await self._pass_on(self._on_items([item for item in items if not item.repeats]))
         return True
 
     async def _pass_on(self, passing: Coroutine[None, None, None]) -> None:
@@ -142,6 +141,7 @@ class Tail:
         before = self.cursor
         self.identity, self.last, self._since = identity, START, START
         self._recent = []
+        self._repeats.begin_anew()
         log.warning("the store was emptied: following it from its beginning")
         await self._pass_on(self._on_reset(before))
 
@@ -161,20 +161,16 @@ class Tail:
                 self.unreadable += 1
         return items
 
-    def _is_news(self, item: FeedItem) -> bool:
-        """Note `item`; False for a segment that was passed on before: its acknowledgement was lost together with what
-        the store held, so its writer wrote it again."""
-        message = item.envelope
-        if message.type == "stream" and message.state == "ended":
-            self.streams.discard(message.stream)
-            self._latest.pop(message.stream, None)
-            return True
-        if message.stream:
-            self.streams.add(message.stream)
-        if message.type != "segment":
-            return True
-        epoch, seq = self._latest.get(message.stream, (None, -1))
-        if epoch == message.epoch and message.seq <= seq:
-            return False
-        self._latest[message.stream] = (message.epoch, message.seq)
-        return True
+    def _noted(self, page: FeedPage) -> list[FeedItem]:
+        """The messages of the feed's next page; each says whether it is a repeat. Keeps track of which streams there
+        are."""
+        json = dict(page.entries)
+        items = self.items(page)
+        for item in items:
+            message = item.envelope
+            item.repeats = self._repeats.is_repeat(message, json[item.id], again=item.id in page.again)
+            if message.type == "stream" and message.state == "ended":
+                self.streams.discard(message.stream)
+            elif message.stream:
+                self.streams.add(message.stream)
+        return items

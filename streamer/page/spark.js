@@ -1,36 +1,21 @@
 // The latencies of a stream's last segments against its bound, drawn on a canvas.
 
+import { fit, tones } from "./canvas.js";
+
 export const REMEMBERED = 60;
-
-let tones = readTones();
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => (tones = readTones()));
-
-function readTones() {
-  const style = getComputedStyle(document.documentElement);
-  const tone = (name) => style.getPropertyValue(name).trim();
-  return { line: tone("--soft"), bound: tone("--faint"), warn: tone("--warn"), bad: tone("--bad") };
-}
 
 // points: [{ ms, status }], the newest last. The top of the picture is a little above the bound; nothing above it exists.
 export function draw(canvas, points, boundMs) {
-  const ratio = devicePixelRatio || 1;
-  const width = canvas.clientWidth;
-  const height = canvas.clientHeight;
-  if (!width || !height) return;
-  if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
-    canvas.width = Math.round(width * ratio);
-    canvas.height = Math.round(height * ratio);
-  }
-  const pen = canvas.getContext("2d");
-  pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-  pen.clearRect(0, 0, width, height);
+  const fitted = fit(canvas);
+  if (!fitted) return;
+  const { pen, width, height } = fitted;
   const top = 3;
   const foot = height - 2;
   const y = (ms) => foot - (Math.min(ms, boundMs * 1.1) / (boundMs * 1.1)) * (foot - top);
   const x = (index) => width - 2 - (points.length - 1 - index) * ((width - 4) / (REMEMBERED - 1));
 
   pen.lineWidth = 1;
-  pen.strokeStyle = tones.bound;
+  pen.strokeStyle = tones.faint;
   pen.setLineDash([2, 3]);
   pen.beginPath();
   pen.moveTo(0, y(boundMs));
@@ -40,7 +25,7 @@ export function draw(canvas, points, boundMs) {
 
   pen.lineWidth = 1.5;
   pen.lineJoin = "round";
-  pen.strokeStyle = tones.line;
+  pen.strokeStyle = tones.soft;
   pen.beginPath();
   let drawing = false;
   points.forEach((point, index) => {

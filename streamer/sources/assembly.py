@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 from streamer.decode import DecodeOptions, VideoDecoder
 from streamer.media import Effort, Progress, SourceEvent, SourceStats
+from streamer.sources.axis import Stamp
 from streamer.sources.faults import SourceFault
-from streamer.sources.inputs import Packet, Tracks
 from streamer.sources.sound import AudioDecoder
+from streamer.sources.tracks import Tracks
 
 _PROGRESS_NS = 50_000_000
 # So many packets refused in a row mean that a decoder is stuck or the track is none.
@@ -46,7 +47,6 @@ class Assembly:
             self._audio = AudioDecoder(tracks.audio, target.sample_rate, stats)
         self._ended_after_ns = ended_after_ns
         self._told: tuple[int, int] | None = None
-        self._video_index = None if tracks.video is None else tracks.video.index
         self._useful: set[VideoDecoder | AudioDecoder] = set()
 
     @property
@@ -59,6 +59,11 @@ class Assembly:
         """The distance between pictures, 0 while unknown."""
         return 0 if self._video is None else self._video.interval_ns
 
+    @property
+    def lacks_key_frame(self) -> bool:
+        """Whether pictures that are wanted can't be decoded before a key frame comes."""
+        return self._video is not None and self._video.lacks_key_frame
+
     def restart(self, begin_ns: int) -> None:
         """A new epoch begins at `begin_ns`."""
         self._told = None
@@ -67,20 +72,20 @@ class Assembly:
         if self._audio is not None:
             self._audio.restart(begin_ns)
 
-    def feed(self, packet: Packet, media_ns: int, order_ns: int, arrived_ns: int) -> list[SourceEvent]:
-        """Decode the next packet; what it brought.
+    def feed(self, stamp: Stamp, media_ns: int, order_ns: int) -> list[SourceEvent]:
+        """Decode the next packet, which is what `stamp` carries; what it brought.
 
         Raises:
             SourceFault: no track can be decoded any more.
         """
         events: list[SourceEvent] = []
-        if packet.stream_index == self._video_index and self._video is not None:
-            events += self._video.feed(packet, media_ns, order_ns, arrived_ns)  # type: ignore[arg-type]
+        if stamp.track == "video" and self._video is not None:
+            events += self._video.feed(stamp.payload, media_ns, order_ns, stamp.arrived_ns)
             self._note(self._video, events)
         elif self._audio is not None:
-            events += self._audio.feed(packet, media_ns, arrived_ns)  # type: ignore[arg-type]
+            events += self._audio.feed(stamp.payload, media_ns, stamp.arrived_ns)
             self._note(self._audio, events)
-        return events + self._progress(arrived_ns)
+        return events + self._progress(stamp.arrived_ns)
 
     def _note(self, decoder: VideoDecoder | AudioDecoder, events: list[SourceEvent]) -> None:
         if events:

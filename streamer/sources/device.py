@@ -9,8 +9,9 @@ import av
 from av.container import InputContainer
 
 from streamer.sources.faults import SourceFault
-from streamer.sources.inputs import Packet, Tracks, choose, demux
+from streamer.sources.inputs import Packet, choose, demux
 from streamer.sources.timeline import Alignment
+from streamer.sources.tracks import Tracks
 
 _DEVICE_FORMATS = {"/dev/video": "video4linux2,v4l2", "hw:": "alsa", "plughw:": "alsa", "default": "alsa"}
 

@@ -7,14 +7,17 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal, Protocol, TypeAlias, cast
+from typing import Literal, Protocol, TypeAlias, cast, runtime_checkable
 
 import av
 from av.container import InputContainer
 
+from streamer.media import SourceStats
 from streamer.sources.axis import Stamp
 from streamer.sources.faults import SourceFault
+from streamer.sources.sdp_fragment import Trickle
 from streamer.sources.timeline import Alignment
+from streamer.sources.tracks import Tracks, VideoTrack
 
 Packet: TypeAlias = "av.Packet[av.VideoStream] | av.Packet[av.AudioStream]"
 
@@ -23,11 +26,14 @@ av.logging.set_level(None)
 
 
 @dataclass(frozen=True, slots=True)
-class Tracks:
-    """The best track of each kind, None where there is none that can be decoded or it is not wanted."""
+class Arrived:
+    """A packet that no demuxer of FFmpeg's made: its track's index, when it arrived, and its sender's wall time of it,
+    None where no report has told."""
 
-    video: av.VideoStream | None
-    audio: av.AudioStream | None
+    packet: Packet
+    index: int
+    arrived_ns: int
+    wall_ns: int | None
 
 
 class Input(Protocol):
@@ -40,12 +46,30 @@ class Input(Protocol):
     alignment: Alignment
     delays_pictures: bool
 
-    def packets(self, stop: threading.Event) -> Iterator[Packet]:
+    def packets(self, stop: threading.Event) -> Iterator[Packet | Arrived]:
         """Packets of the chosen tracks as they arrive; ends early when `stop` is set, as soon as the next one comes."""
         ...
 
     def close(self) -> None:
         """Free everything. Only by the thread that reads."""
+        ...
+
+
+@runtime_checkable
+class Conversation(Protocol):
+    """An input that somebody has to be answered for: who sends comes to us, and can be asked for something.
+
+    answer: what it was answered.
+    """
+
+    answer: str
+
+    def tell(self, trickle: Trickle) -> None:
+        """Pass on what the sender added to what it said first. Any thread."""
+        ...
+
+    def attend(self, stats: SourceStats, *, lacks_key_frame: bool) -> None:
+        """Called with every packet: count what did not come this far, and ask for a key frame where one is lacking."""
         ...
 
 
@@ -55,7 +79,8 @@ class Opener(Protocol):
     endless: the end of the media is a loss, not an end.
     """
 
-    endless: bool
+    @property
+    def endless(self) -> bool: ...
 
     def open(self, stop: threading.Event) -> Input:
         """Connect.
@@ -118,18 +143,23 @@ class Stamper:
         self._tracks: dict[int, tuple[str, int, int, bool]] = {}
         self._order = _Order(tracks.video, trusts_dts=not delays_pictures)
         self._video_index = None if tracks.video is None else tracks.video.index
-        for stream in (tracks.video, tracks.audio):
+        for name, stream in (("video", tracks.video), ("audio", tracks.audio)):
             if stream is not None:
                 base = stream.time_base or Fraction(1, 1000)
-                delayed = delays_pictures and stream.type == "video"
-                self._tracks[stream.index] = (stream.type, base.numerator, base.denominator, delayed)
+                delayed = delays_pictures and name == "video"
+                self._tracks[stream.index] = (name, base.numerator, base.denominator, delayed)
 
-    def stamp(self, packet: Packet, arrived_ns: int, *, fresh: bool = True, reports: bool = False) -> Stamp:
+    def stamp(self, arrival: Packet | Arrived, arrived_ns: int, *, fresh: bool = True, reports: bool = False) -> Stamp:
         """The packet's time stamps, with itself as payload; `reports`: and what sender reports say, which costs."""
-        track, num, den, delayed = self._tracks[packet.stream_index]
-        wall_ns = _reported_wall_ns(packet) if reports else None
+        if isinstance(arrival, Arrived):
+            packet, index, arrived_ns, wall_ns = arrival.packet, arrival.index, arrival.arrived_ns, arrival.wall_ns
+            fresh = True  # that is when it came, whenever it is read
+        else:
+            packet, index = arrival, arrival.stream_index
+            wall_ns = _reported_wall_ns(packet) if reports else None
+        track, num, den, delayed = self._tracks[index]
         dts = packet.dts
-        if packet.stream_index == self._video_index:
+        if index == self._video_index:
             dts = self._order.dts(packet.pts, dts)
         return Stamp(track, packet.pts, dts, num, den, arrived_ns, wall_ns, delayed, fresh, packet)
 
@@ -141,7 +171,7 @@ class _Order:
     decoder says. Matroska has none at the start of a track, and RTP none at all.
     """
 
-    def __init__(self, stream: av.VideoStream | None, *, trusts_dts: bool) -> None:
+    def __init__(self, stream: VideoTrack | None, *, trusts_dts: bool) -> None:
         self._context = None if stream is None else stream.codec_context
         self._trusts = trusts_dts
         self._step = 0

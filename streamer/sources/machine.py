@@ -66,7 +66,8 @@ class Policy:
 
     A stall is told from the silence a slow camera always keeps: see `Machine.media`. `forgive_ns`: how long after it
     was last healthy a source goes on reconnecting through refusals, because a camera that starts up may know neither
-    its users nor its paths yet.
+    its users nor its paths yet. `publisher_silence_ns`: a publisher may pause for longer than a camera, as long as it
+    is there.
     """
 
     connect_timeout_ns: int = 10 * _S
@@ -77,6 +78,11 @@ class Policy:
     healthy_after_ns: int = 5 * _S
     forgive_ns: int = 30 * _S
     failed_retry_ns: int = 30 * _S
+    publisher_silence_ns: int = 30 * _S
+
+
+# When a source that waits to be called has to be looked at, even if nothing happens.
+_NEVER_NS = 1 << 62
 
 
 class Machine:
@@ -84,14 +90,18 @@ class Machine:
 
     Args:
         chance: a number in [0, 1), drawn anew for every retry.
+        awaits: it makes no attempts of its own: somebody connects to it, and says so by `opened`.
     """
 
-    def __init__(self, policy: Policy, now_ns: int, chance: Callable[[], float]) -> None:
+    def __init__(self, policy: Policy, now_ns: int, chance: Callable[[], float], *, awaits: bool = False) -> None:
         self._policy = policy
         self._chance = chance
         self.state: SourceState = "connecting"
-        self.reason: str | None = None
-        self._attempt_ns: int | None = now_ns  # when to connect; None while a connection (attempt) is open
+        self._awaits = self._is_idle = awaits
+        self.reason: str | None = "waits for a publisher" if awaits else None
+        self._attempt_ns: int | None = (
+            None if awaits else now_ns
+        )  # when to connect; None while a connection (attempt) is open
         self._opened_ns = now_ns
         self._backoff_ns = policy.backoff_ns
         self._live_since_ns: int | None = None
@@ -106,13 +116,16 @@ class Machine:
     @property
     def silence_ns(self) -> int:
         """The silence that ends a connection; always longer than a stall."""
-        return max(self._policy.silence_ns, 2 * self.stall_ns)
+        patience_ns = self._policy.publisher_silence_ns if self._awaits else self._policy.silence_ns
+        return max(patience_ns, 2 * self.stall_ns)
 
     @property
     def next_ns(self) -> int | None:
         """When `tick` is due even if nothing happens; None: never."""
         if self.state == "ended":
             return None
+        if self._is_idle:
+            return _NEVER_NS
         if self._attempt_ns is not None:
             return self._attempt_ns
         if self.state == "live":
@@ -128,6 +141,11 @@ class Machine:
     def start(self, now_ns: int) -> StateChange:
         """The first state, to be announced."""
         return StateChange(self.state, self.reason, now_ns)
+
+    def opened(self, now_ns: int) -> None:
+        """Somebody begins to connect to a source that waits for it."""
+        self._is_idle = False
+        self._opened_ns = now_ns
 
     def heard(self, now_ns: int) -> None:
         """A packet arrived that gave no media yet: the connection works, its media are waited for afresh."""
@@ -187,7 +205,8 @@ class Machine:
         return self._backoff_ns
 
     def _retry(self, signal: Signal, reason: str, now_ns: int, pause_ns: int) -> StateChange | None:
-        self._attempt_ns = now_ns + pause_ns
+        self._attempt_ns = None if self._awaits else now_ns + pause_ns
+        self._is_idle = self._awaits
         self._live_since_ns = None
         self._gap_ns = 0
         return self._move(signal, reason, now_ns)

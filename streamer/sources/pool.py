@@ -19,7 +19,8 @@ from streamer.clock import NS_PER_S
 from streamer.media import SourceStats
 from streamer.sources.faults import Fault
 from streamer.sources.reader import Owner, ReaderSettings
-from streamer.sources.wire import Begin, Brought, Ease, End, Gone, Order, Over, Pulse, Word
+from streamer.sources.sdp_fragment import Trickle
+from streamer.sources.wire import Answered, Begin, Brought, Ease, End, Gone, Order, Over, Pulse, Tell, Word
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,11 @@ class RemoteReader:
         settings = self.settings
         self._worker.begin(self, Begin(self.number, settings.name, settings.opener, settings.target, self._effort))
 
+    def tell(self, trickle: Trickle) -> None:
+        """Pass on what the sender, who was answered already, has to add."""
+        if self._worker is not None:
+            self._worker.order(Tell(self.number, trickle))
+
     def stop(self) -> None:
         """Ask it to end."""
         if self._worker is not None:
@@ -72,7 +78,7 @@ class RemoteReader:
 
     # -- on the thread that listens to the worker --------------------------------------------------------------------
 
-    def take(self, word: Brought | Over | Gone) -> None:
+    def take(self, word: Answered | Brought | Over | Gone) -> None:
         """What its twin there has to say."""
         if isinstance(word, Brought):
             if not self._owner.deliver(self, word.events, self._count(word.stats)):
@@ -80,6 +86,8 @@ class RemoteReader:
             elif self._owner.effort != self._effort and self._worker is not None:
                 self._effort = self._owner.effort
                 self._worker.order(Ease(self.number, self._effort))
+        elif isinstance(word, Answered):
+            self._owner.answered(self, word.answer)
         elif isinstance(word, Over):
             self._owner.over(self, word.fault)
         else:
@@ -104,6 +112,7 @@ class RemoteReader:
         ours.frames_decoded += stats.frames_decoded - before.frames_decoded
         ours.frames_sampled += stats.frames_sampled - before.frames_sampled
         ours.fps, ours.lag_ms = stats.fps, stats.lag_ms
+        ours.picture = stats.picture or ours.picture
         for reason, count in stats.drops.items():
             if count > before.drops.get(reason, 0):
                 ours.drop(reason, count - before.drops.get(reason, 0))

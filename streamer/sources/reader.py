@@ -17,8 +17,9 @@ from streamer.clock import Clock
 from streamer.media import Effort, EpochStart, SourceEvent, SourceStats
 from streamer.sources.assembly import Assembly, Target
 from streamer.sources.faults import Fault, SourceFault, explain
-from streamer.sources.inputs import Input, Opener, Stamper
+from streamer.sources.inputs import Conversation, Input, Opener, Stamper
 from streamer.sources.pace import Pace
+from streamer.sources.sdp_fragment import Trickle
 from streamer.sources.timeline import Epoch, Placed, Timeline
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ class Owner(Protocol):
     def effort(self) -> Effort: ...
 
     def deliver(self, reader: object, events: list[SourceEvent], packets: int = 1) -> bool: ...
+
+    def answered(self, reader: object, answer: str) -> None: ...
 
     def over(self, reader: object, fault: Fault | None) -> None: ...
 
@@ -65,6 +68,7 @@ class Reader:
         self._stop = threading.Event()
         self._pace = Pace()
         self._is_over = False
+        self._conversation: Conversation | None = None
         self.is_busy = False
         """Whether it is at work on media that came; only while it is not can the camera be silent."""
         # A daemon: one that hangs in a name lookup must not keep the process from ending.
@@ -73,6 +77,11 @@ class Reader:
     def start(self) -> None:
         """Begin."""
         self._thread.start()
+
+    def tell(self, trickle: Trickle) -> None:
+        """Pass on what the sender, who was answered already, has to add."""
+        if self._conversation is not None:
+            self._conversation.tell(trickle)
 
     def stop(self) -> None:
         """Ask it to end; it does with the next packet, or when its read times out."""
@@ -103,8 +112,12 @@ class Reader:
         try:
             if self._stop.is_set():
                 return None
+            if isinstance(source, Conversation):
+                self._conversation = source
+                self._owner.answered(self, source.answer)
             self._pump(source)
         finally:
+            self._conversation = None
             source.close()
         return Fault("the camera ended the stream", False) if settings.opener.endless else None
 
@@ -117,11 +130,13 @@ class Reader:
         for packet in source.packets(self._stop):
             self.is_busy = True
             now_ns = clock.now_ns()
-            stats.packets[packet.stream.type] += 1
-            stats.bytes += packet.size
             self._pace.read(asked_ns, now_ns)
             stamp = stamper.stamp(packet, now_ns, fresh=self._pace.is_fresh, reports=timeline.asks_reports)
+            stats.packets[stamp.track] += 1
+            stats.bytes += stamp.payload.size
             events = self._events(timeline.feed(stamp), assembly, now_ns)
+            if self._conversation is not None:
+                self._conversation.attend(stats, lacks_key_frame=assembly.lacks_key_frame)
             if assembly.interval_ns:
                 stats.fps = _S / assembly.interval_ns
             if not self._owner.deliver(self, events):
@@ -145,7 +160,7 @@ class Reader:
                 stats.drop("preroll")
             pace.place(item.media_ns)
             stats.lag_ms += ((now_ns - item.media_ns) / _MS - stats.lag_ms) / 16
-            events += assembly.feed(item.stamp.payload, item.media_ns, item.order_ns, item.stamp.arrived_ns)
+            events += assembly.feed(item.stamp, item.media_ns, item.order_ns)
         return events
 
     def _begin(self, epoch: Epoch) -> EpochStart:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
 from av.container import InputContainer
 from av.error import FFmpegError
 
@@ -25,6 +24,7 @@ from streamer.sources.faults import SourceFault, explain
 from streamer.sources.files import DURATION_WRITTEN, FileAddress, open_file
 from streamer.sources.inputs import Packet, Stamper, choose, demux
 from streamer.sources.timeline import Alignment
+from streamer.sources.tracks import AudioTrack, VideoTrack
 
 _NS = 1_000_000_000
 # A played file is read so far ahead that tracks which are written apart come out in order.
@@ -142,14 +142,14 @@ def read_file(
         raise MediaError(f"{path}: {error.fault.text}") from None
 
 
-def _start_ns(stream: av.VideoStream | av.AudioStream) -> int | None:
+def _start_ns(stream: VideoTrack | AudioTrack) -> int | None:
     base = stream.time_base
     if stream.start_time is None or base is None:
         return None
     return stream.start_time * base.numerator * _NS // base.denominator
 
 
-def _picture_ns(stream: av.VideoStream | None) -> int:
+def _picture_ns(stream: VideoTrack | None) -> int:
     rate = None if stream is None else stream.guessed_rate
     return round(_NS / rate) if rate else 0
 
@@ -194,7 +194,7 @@ class _FullSpeed:
         order_ns = axis.advance(written_ns) - self._origins_ns[stamp.track]
         media_ns = order_ns + lead_ns(stamp)
         self._newest_ns = max(self._newest_ns, media_ns)
-        yield from self._assembly.feed(packet, media_ns, order_ns, 0)
+        yield from self._assembly.feed(stamp, media_ns, order_ns)
 
     def _start_over(self, track: str, written_ns: int) -> Iterator[SourceEvent]:
         """The stamps start over (files joined together): media time goes on, in a new epoch.

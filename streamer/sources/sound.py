@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.media import AudioChunk, SourceStats
+from streamer.sources.tracks import AudioTrack
 
 _NS = 1_000_000_000
 _NS_BASE = Fraction(1, _NS)
@@ -26,7 +27,7 @@ class AudioDecoder:
     and stay gaps.
     """
 
-    def __init__(self, stream: av.AudioStream, sample_rate: int, stats: SourceStats) -> None:
+    def __init__(self, stream: AudioTrack, sample_rate: int, stats: SourceStats) -> None:
         self._context = stream.codec_context
         self._context.thread_count = 1
         base = stream.time_base or Fraction(1, sample_rate)

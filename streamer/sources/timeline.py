@@ -44,6 +44,9 @@ _JUMP_NS = 1 * _S
 _CONFIRM = 3
 _LATE_NS = 1500 * _MS
 
+# Packets that arrive further apart than this did not only come unevenly: something between them got lost.
+_PAUSE_NS = 500 * _MS
+
 Alignment = Literal["stamps", "reports"]
 
 
@@ -285,7 +288,7 @@ class Timeline:
         if written_ns is None or track.axis.last_ns is None:
             return
         # The report put the track onto the common axis; its media time goes on as before, on the new axis.
-        moved_ns = written_ns - track.axis.expected_ns
+        moved_ns = written_ns - _expected_ns(track, stamp)
         track.axis.move(moved_ns)
         track.delay.shift(-moved_ns)
         for item in self._waiting or ():
@@ -345,6 +348,13 @@ class Timeline:
         if track.late_since_ns is None:
             track.late_since_ns = stamp.arrived_ns
         return stamp.fresh and stamp.arrived_ns - track.late_since_ns >= _LATE_NS
+
+
+def _expected_ns(track: _Track, stamp: Stamp) -> int:
+    """Where the stamp should stand by those before it: the next place, or as much later as it paused."""
+    pause_ns = 0 if track.arrived_ns is None else stamp.arrived_ns - track.arrived_ns
+    expected_ns = track.axis.expected_ns
+    return expected_ns if pause_ns < _PAUSE_NS else max(expected_ns, (track.axis.last_ns or 0) + pause_ns)
 
 
 def _breaks_off(track: _Track, written_ns: int, now_ns: int) -> bool:

@@ -8,6 +8,7 @@ from streamer.media import Effort, SourceEvent, SourceStats
 from streamer.sources.assembly import Target
 from streamer.sources.faults import Fault
 from streamer.sources.inputs import Opener
+from streamer.sources.sdp_fragment import Trickle
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,15 @@ class Ease:
     effort: Effort
 
 
-Order = Begin | End | Ease
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """To a worker: pass this on to whoever sends what this reader reads."""
+
+    number: int
+    trickle: Trickle
+
+
+Order = Begin | End | Ease | Tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,14 @@ class Brought:
     number: int
     events: list[SourceEvent]
     stats: SourceStats
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """From a worker: whoever sends what this reader reads is to be answered so."""
+
+    number: int
+    answer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,4 +88,4 @@ class Pulse:
     cpu_s: float
 
 
-Word = Brought | Over | Gone | Pulse
+Word = Answered | Brought | Over | Gone | Pulse

@@ -21,7 +21,7 @@ from streamer.clock import HostClock
 from streamer.media import Effort, SourceEvent, SourceStats
 from streamer.sources.faults import Fault
 from streamer.sources.reader import Reader, ReaderSettings
-from streamer.sources.wire import Begin, Brought, Ease, End, Gone, Order, Over, Pulse, Word
+from streamer.sources.wire import Answered, Begin, Brought, Ease, End, Gone, Order, Over, Pulse, Tell, Word
 
 # Words gather for this long and go in one piece: a wake-up of the service costs more than what it is told.
 _GATHER_S = 0.004
@@ -102,7 +102,12 @@ class Session:
             stats.lag_ms,
             stats.reconnects,
             dict(stats.drops),
+            stats.picture,
         )
+
+    def answered(self, reader: object, answer: str) -> None:
+        """The reader answered an offer."""
+        self._outbox.put(Answered(self.number, answer))
 
     def over(self, reader: object, fault: Fault | None) -> None:
         """The reader has read its last packet."""
@@ -143,6 +148,8 @@ class Worker:
         known = self._sessions.get(order.number)
         if known is not None and isinstance(order, Ease):
             known.effort = order.effort
+        elif known is not None and isinstance(order, Tell):
+            known.reader.tell(order.trickle)
         elif known is not None and isinstance(order, End):
             known.is_wanted = False
             known.reader.stop()

@@ -27,14 +27,17 @@ _FLAGS = (
     "--remote-debugging-port=0",
 )  # fmt: skip
 
+_NETWORK_CHANGED = "net::ERR_NETWORK_CHANGED"
+
 
 class Tab:
-    """One page of a browser."""
+    """One page of a browser. `requested`: every address it asked for since `watch_network`, websockets included."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
         self._numbers = itertools.count(1)
         self.problems: list[str] = []
+        self.requested: list[str] = []
 
     async def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Send one command and wait for its result; what the page logs as an error meanwhile is kept in `problems`."""
@@ -51,16 +54,49 @@ class Tab:
     def _note(self, message: dict[str, Any]) -> None:
         if message.get("method") == "Runtime.exceptionThrown":
             self.problems.append(str(message["params"]["exceptionDetails"]))
+        if message.get("method") == "Network.requestWillBeSent":
+            self.requested.append(message["params"]["request"]["url"])
+        if message.get("method") == "Network.webSocketCreated":
+            self.requested.append(message["params"]["url"])
         if message.get("method") == "Log.entryAdded" and message["params"]["entry"]["level"] == "error":
             entry = message["params"]["entry"]
             self.problems.append(f"{entry['text']} {entry.get('url', '')}")
 
     async def open(self, url: str) -> None:
-        """Load `url` and wait until it is there with all that it names."""
+        """Load `url` and wait until it is there with all that it names.
+
+        Once it is loaded again where Chromium broke it off because an address came to this machine or went: other tests
+        make networks of their own.
+        """
         for domain in ("Page", "Runtime", "Log"):
             await self.call(f"{domain}.enable")
-        await self.call("Page.navigate", url=url)
+        if await self._navigate(url):
+            self.problems = [problem for problem in self.problems if _NETWORK_CHANGED not in problem]
+            await self._navigate(url)
+
+    async def _navigate(self, url: str) -> bool:
+        """Load `url`; whether it, or something that it names, was broken off by a change of networks."""
+        known = len(self.problems)
+        answer = await self.call("Page.navigate", url=url)
+        if answer.get("errorText") == _NETWORK_CHANGED:
+            return True
         await self.until(f"location.href === {json.dumps(url)} && document.readyState === 'complete'")
+        return any(_NETWORK_CHANGED in problem for problem in self.problems[known:])
+
+    async def first_run(self, script: str) -> None:
+        """Run `script` in every document from now on, before its own scripts."""
+        await self.call("Page.enable")
+        await self.call("Page.addScriptToEvaluateOnNewDocument", source=script)
+
+    @contextlib.asynccontextmanager
+    async def another(self) -> AsyncIterator[Tab]:
+        """An empty tab of the same browser, in a window of its own, so that both are seen."""
+        made = await self.call("Target.createTarget", url="about:blank", newWindow=True)
+        host, port = self._connection.remote_address[:2]
+        url = f"ws://{host}:{port}/devtools/page/{made['targetId']}"
+        async with connect(url, max_size=None) as connection:
+            yield Tab(connection)
+            await self.call("Target.closeTarget", targetId=made["targetId"])
 
     async def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression, awaited where it is a promise."""
@@ -93,6 +129,29 @@ class Tab:
         await self.call("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
         await self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
 
+    async def watch_network(self) -> None:
+        """From now on `requested` is kept."""
+        await self.call("Network.enable")
+
+    async def collect_garbage(self) -> None:
+        """Free what nothing holds any more."""
+        for _ in range(2):  # What a first round only made unreachable goes in the second.
+            await self.call("HeapProfiler.collectGarbage")
+
+    async def alive(self, prototype: str) -> int:
+        """How many objects with the prototype that a JavaScript expression names are held, after collecting garbage."""
+        await self.collect_garbage()
+        found = await self.call("Runtime.evaluate", expression=prototype, awaitPromise=True)
+        objects = await self.call("Runtime.queryObjects", prototypeObjectId=found["result"]["objectId"])
+        counted = await self.call(
+            "Runtime.callFunctionOn",
+            objectId=objects["objects"]["objectId"],
+            functionDeclaration="function () { return this.length; }",
+            returnByValue=True,
+        )
+        await self.call("Runtime.releaseObject", objectId=objects["objects"]["objectId"])
+        return int(counted["result"]["value"])
+
     async def screenshot(self, path: Path) -> None:
         """Save what is seen as PNG."""
         picture = await self.call("Page.captureScreenshot", format="png")
@@ -100,11 +159,11 @@ class Tab:
 
 
 @contextlib.asynccontextmanager
-async def browser() -> AsyncIterator[Tab]:
-    """A fresh browser with one empty tab, gone with all its processes afterwards."""
+async def browser(arguments: tuple[str, ...] = ()) -> AsyncIterator[Tab]:
+    """A fresh browser with one empty tab, gone with all its processes afterwards; `arguments` on its command line."""
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
         process = await asyncio.create_subprocess_exec(
-            "chromium", *_FLAGS, f"--user-data-dir={profile}", "about:blank",
+            "chromium", *_FLAGS, *arguments, f"--user-data-dir={profile}", "about:blank",
             stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         try:

@@ -76,13 +76,18 @@ class Running:
 
 @asynccontextmanager
 async def service(
-    *arguments: str, config: Path | None = None, env: dict[str, str] | None = None
+    *arguments: str,
+    config: Path | None = None,
+    env: dict[str, str] | None = None,
+    http: str = "127.0.0.1:0",
+    ws: str = "127.0.0.1:0",
 ) -> AsyncIterator[Running]:
-    """`streamer run` with these arguments on free ports; killed with its children if the test did not stop it."""
+    """`streamer run` with these arguments, on free ports if none are named; killed with its children if the test did
+    not stop it."""
     command = [sys.executable, "-m", "streamer", "--verbose", "run", *([str(config)] if config else []), *arguments]
     process = await asyncio.create_subprocess_exec(
         *command,
-        *("--http", "127.0.0.1:0", "--ws", "127.0.0.1:0"),
+        *("--http", http, "--ws", ws),
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "NO_COLOR": "1", **(env or {})},
     )

@@ -4,114 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from websockets.asyncio.server import ServerConnection, serve
 
 from streamer.config import StreamConfig
-from streamer.messages import (
-    CoverageBody,
-    Event,
-    Gap,
-    Hello,
-    Label,
-    LatencyBody,
-    Segment,
-    Share,
-    StreamMessage,
-    WireMessage,
-    encode,
-)
-from streamer.metrics import Metrics
-from streamer.server import Server, ServerConfig
-from tests.conftest import eventually
-from tests.e2e.browser import NEEDS_CHROMIUM, Tab, browser
-from tests.fake_control import FakeControl
+from streamer.messages import Event, Gap, Label, LatencyBody, Share, StreamMessage
+from tests.e2e.browser import NEEDS_CHROMIUM, Tab
+from tests.e2e.opened import Page, opened, segment
 
 pytestmark = NEEDS_CHROMIUM
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
-
-
-def segment(stream: str = "door", seq: int = 0, **changes: Any) -> Segment:
-    """A segment in which a dog is seen and heard."""
-    settings: dict[str, Any] = {
-        "stream": stream,
-        "epoch": "0192f1c6",
-        "seq": seq,
-        "cursor": f"{1000 + seq}-0@5f3a",
-        "start": "2026-11-23T04:07:08.500Z",
-        "end": "2026-11-23T04:07:10.500Z",
-        "status": "ok",
-        "labels": [Label("Dog", 0.93, Share(0.44, 0.56, 0.0)), Label("Rain", 0.31, Share(0.0, 1.0, 0.0))],
-        "coverage": CoverageBody(1.0, 0.5, 0.0),
-        "latency_ms": LatencyBody(212.4, 31.0, 60.2, 118.0, 3.2),
-        "bound_ms": 1000,
-    }
-    return Segment(**(settings | changes))
-
-
-@dataclass
-class FakeHub:
-    """Sends what a test says to every page that is connected, and remembers how they asked."""
-
-    asked: list[str] = field(default_factory=list)
-    connections: set[ServerConnection] = field(default_factory=set)
-
-    async def take(self, connection: ServerConnection) -> None:
-        """One page's connection, until it goes."""
-        assert connection.request is not None
-        self.asked.append(connection.request.path)
-        await connection.send(encode(Hello(version=1, streams=["door"], cursor="999-0@5f3a")).decode())
-        self.connections.add(connection)
-        await connection.wait_closed()
-        self.connections.discard(connection)
-
-    async def send(self, *messages: WireMessage) -> None:
-        """To all pages; waits for the first one."""
-        await eventually(lambda: self.connections, 15, "a page subscribed")
-        for message in messages:
-            for connection in list(self.connections):
-                await connection.send(encode(message).decode())
-
-    async def cut(self) -> None:
-        """Break all connections without a word."""
-        for connection in list(self.connections):
-            connection.transport.abort()
-        await eventually(lambda: not self.connections, 5, "connections gone")
-
-
-@dataclass
-class Page:
-    """A browser with the page open, and the two sides that it talks to."""
-
-    tab: Tab
-    hub: FakeHub
-    control: FakeControl
-    url: str
-
-
-@asynccontextmanager
-async def opened(tokens: tuple[str, ...] = (), *names: str) -> AsyncIterator[Page]:
-    """The page in a browser; closed without an error in its log."""
-    hub = FakeHub()
-    control = FakeControl({name: StreamConfig(source=f"rtsp://user:hunter22@10.0.0.7/{name}") for name in names})
-    async with serve(hub.take, "127.0.0.1", 0, compression=None) as listening, browser() as tab:
-        port = next(iter(listening.sockets)).getsockname()[1]
-        server = Server(control, Metrics(), ServerConfig(port=0, websocket_port=port, tokens=tokens))
-        await server.start()
-        try:
-            page = Page(tab, hub, control, f"http://127.0.0.1:{server.port}/")
-            await tab.size(1280, 800)
-            await tab.open(page.url)
-            if not tokens:
-                await tab.until(f"document.querySelectorAll('.card').length === {len(names)}")
-            yield page
-        finally:
-            await server.stop()
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ async def test_an_end_under_load(valkey: Valkey, looping_clip: Path, toolkit_cam
                     await running.call("DELETE", f"/v1/streams/guest-{number % 3}")
 
         adding = asyncio.create_task(guests())
-        await eventually(lambda: follower.turns("guest-2"), 10)
+        await eventually(lambda: follower.turns("guest-2"), 40)
         began_s = time.monotonic()
         assert await running.stop() == 0
         report("the end under load", began_s)

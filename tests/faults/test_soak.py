@@ -46,6 +46,7 @@ def kept(result: dict[str, Any], minutes: int) -> None:
     assert result["churn"]["added"] == result["churn"]["removed"] > 8 * minutes
     assert set(result["visitors"]) >= set(Visitors.KINDS)
     assert result["store_breaks"] == result["faults"]["store_killed"]
+    assert "tasks" in result["slopes"]["service"]
     for process in ("service", "hub", "readers"):
         assert set(result["slopes"][process]) >= {"rss_mb", "descriptors", "threads"}
     assert {"rss_slope_mb_h", "fd_slope_h", "threads_slope_h", "tasks_slope_h", "commit", "machine"} <= set(result)

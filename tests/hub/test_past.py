@@ -73,7 +73,7 @@ async def test_a_past_that_the_store_cannot_give_now_is_given_when_it_can(
     first = (await publisher._store.range_feed(EntryId(0, 0), count=1)).entries[0][0]
     cursor = Cursor(first, await publisher._store.identity())
     await until(lambda: serving.hub._tail.after(first) is None)
-    await until(lambda: serving.hub._tail._latest.get("door") == ("e1", 3999))
+    await until(lambda: serving.hub._tail._repeats.latest("door") == ("e1", 3999))
     valkey.freeze()
     async with connect(serving.url(f"since={cursor}")) as peer:
         await receive(peer)

@@ -10,10 +10,11 @@ import pytest
 from streamer.cursor import Cursor
 from streamer.hub.item import FeedItem
 from streamer.hub.tail import Tail
+from streamer.messages import StreamMessage
 from streamer.publish import Publisher
 from streamer.store import Store
 from tests.hub.serving import published, publisher_fixture
-from tests.stores import store_fixture, until, valkey_fixture
+from tests.stores import Valkey, event, segment, store_fixture, until, valkey_fixture
 
 __all__ = ["publisher_fixture", "store_fixture", "valkey_fixture"]
 
@@ -67,6 +68,39 @@ async def test_messages_are_passed_on_one_page_at_a_time(store: Store, publisher
     assert audience.seqs == list(range(30)) and audience.begun < 10
     following.cancel()
     await asyncio.wait([following])
+
+
+async def test_what_a_store_lost_reaches_subscribers_once(valkey: Valkey, store: Store, publisher: Publisher) -> None:
+    """The store is emptied under a reader that has read all of it; its writer writes it again: segments, events and
+    states are passed on once, and what follows comes after them."""
+    got: list[str] = []
+    resets = 0
+
+    async def items(items: Sequence[FeedItem]) -> None:
+        got.extend(f"{item.envelope.state}{item.envelope.seq}" for item in items)
+
+    async def reset(_: Cursor) -> None:
+        nonlocal resets
+        resets += 1
+
+    tail = Tail(store, items, reset)
+    following = asyncio.create_task(tail.follow())
+    assert await tail.begun(5)
+    said = [StreamMessage(stream="door", state=state, epoch="e1") for state in ("live", "stalled", "live", "stalled")]
+    for seq, message in enumerate(said):
+        publisher.publish("door", [segment(seq=seq), event()])
+        publisher.publish("door", [message])
+    assert await publisher.drain(5) == 0
+    await until(lambda: len(got) == 12)
+    before = list(got)
+    await valkey.run("FLUSHALL")
+    publisher.publish("door", [segment(seq=4), event()])
+    assert await publisher.drain(5) == 0
+    await until(lambda: len(got) >= 14)
+    following.cancel()
+    await asyncio.wait([following])
+    assert resets == 1
+    assert got == [*before, "4", "open-1"]
 
 
 async def test_a_failure_in_passing_on_ends_the_following(store: Store, publisher: Publisher) -> None:

@@ -202,3 +202,52 @@ def test_a_stall_always_comes_before_the_end_of_the_connection(gap_ms: int) -> N
     for index in range(5):
         machine.media(index * gap_ms * MS)
     assert machine.stall_ns < machine.silence_ns
+
+
+# -- a source that waits to be called ----------------------------------------------------------------------------------
+
+
+def awaiting() -> Machine:
+    return Machine(Policy(), 0, lambda: 0.5, awaits=True)
+
+
+def test_a_source_that_waits_makes_no_attempts_and_has_no_timeout() -> None:
+    """It is connecting, says what it waits for, and neither connects nor gives up, however long it takes."""
+    machine = awaiting()
+    assert (machine.state, machine.reason) == ("connecting", "waits for a publisher")
+    assert machine.tick(10**6 * S) == (None, None)
+    assert machine.next_ns is not None and machine.next_ns > 10**6 * S
+
+
+def test_who_was_answered_has_ten_seconds_to_send() -> None:
+    """Counted from the answer; after that the attempt is given up, and the source waits for another."""
+    machine = awaiting()
+    machine.opened(1000 * S)
+    assert machine.next_ns == 1010 * S and machine.tick(1009 * S) == (None, None)
+    change, action = machine.tick(1010 * S)
+    assert change is not None and (change.state, action) == ("reconnecting", Action.ABANDON)
+    assert machine.tick(10**6 * S) == (None, None)
+
+
+def test_a_publisher_that_left_is_followed_by_the_next() -> None:
+    """Live, then reconnecting with the reason and no attempts, then live again with the next."""
+    machine = awaiting()
+    machine.opened(0)
+    assert machine.media(S) is not None and machine.state == "live"
+    change = machine.lost(2 * S, "the publisher left")
+    assert change is not None and (change.state, change.reason) == ("reconnecting", "the publisher left")
+    assert machine.tick(10**6 * S) == (None, None)
+    machine.opened(10**6 * S)
+    assert machine.media(10**6 * S + S) is not None and machine.state == "live"
+
+
+def test_a_publisher_may_pause_for_longer_than_a_camera() -> None:
+    """Stalled after 1.5 s of silence as a camera is, and given up after 30 s instead of 5."""
+    machine = awaiting()
+    machine.opened(0)
+    machine.media(S)
+    change, _ = machine.tick(2500 * MS)
+    assert change is not None and change.state == "stalled"
+    assert machine.tick(30 * S) == (None, None)
+    change, action = machine.tick(31 * S)
+    assert change is not None and (change.state, action) == ("reconnecting", Action.ABANDON)

@@ -209,6 +209,22 @@ def test_reports_align_the_tracks_without_a_new_epoch(shifted: str) -> None:
         assert abs(skew) < 3 * MS
 
 
+def test_a_report_that_comes_after_a_pause_explains_no_pause() -> None:
+    """Packets that were lost just before the first report are missing, and move no media time."""
+
+    def without_a_second(track: Track) -> Iterator[tuple[int, Stamp]]:
+        for arrived_ns, captured_ns, stamp in track.packets(12 * S):
+            if not 3 * S <= captured_ns < 4 * S:
+                yield arrived_ns, stamp
+
+    timeline, placed = Timeline("reports"), []
+    tracks = [video(reported_after_ns=4 * S), audio(reported_after_ns=4 * S)]
+    for _, stamp in heapq.merge(*map(without_a_second, tracks), key=lambda item: item[0]):
+        placed += timeline.feed(stamp)
+    assert len(epochs(placed)) == 1
+    assert max(abs(error) for track in ("video", "audio") for error in errors(placed, track)) < 30 * MS
+
+
 def test_reports_that_contradict_the_arrivals_are_not_believed() -> None:
     """A camera whose reports put its tracks 5 s apart is aligned by arrivals, in one epoch."""
     broken = audio(stamp_from_ns=5 * S, reported_after_ns=0)
