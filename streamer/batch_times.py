@@ -47,7 +47,8 @@ class BatchTimes:
     Asked for a high quantile, because a mean is late half the time. What is older than 10 s says nothing of now and is
     forgotten. Sizes are kept apart in powers of two of their modelled cost, because small batches and large ones
     stretch differently; a size not seen of late is taken from the nearest one that was, so that one slow batch can't
-    put an end to its size for ever. Where nothing was seen of late, the last batch of all counts.
+    put an end to its size for ever. No work is expected to take longer than more work: or else a window would be given
+    up for want of work left out of it. Where nothing was seen of late, the last batch of all counts.
     """
 
     def __init__(self, costs: WorkCosts) -> None:
@@ -87,6 +88,12 @@ class BatchTimes:
         if now_ns - self._forgot_ns >= _FORGET_EVERY_NS:
             self._forget(now_ns)
         size = _size(modelled_ns)
+        least = self._stretch_of(size, quantile) * modelled_ns
+        for larger in range(size + 1, max(self._recent) + 1):
+            least = min(least, self._stretch_of(larger, quantile) * (1 << (larger - 1)))
+        return least / max(1, modelled_ns)
+
+    def _stretch_of(self, size: int, quantile: float) -> float:
         nearest = self._nearest.get(size)
         if nearest is None:
             nearest = self._recent[min(self._recent, key=lambda seen: abs(seen - size))]

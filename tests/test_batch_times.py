@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streamer.batch_times import BatchTimes
 from streamer.media import Work, WorkCosts
@@ -40,6 +42,18 @@ def test_sizes_stretch_apart_and_unknown_ones_like_the_nearest() -> None:
     target.record(LARGE, int(1.1 * COSTS.of(LARGE)), 0)
     assert target.expect(LARGE, 0, 0.99) == pytest.approx(1.1 * COSTS.of(LARGE))
     assert target.expect(SMALL, 0, 0.99) == 2 * COSTS.of(SMALL)
+
+
+_works = st.builds(Work, st.integers(1, 64), st.integers(0, 300), st.integers(0, 300))
+
+
+@given(st.lists(st.tuples(_works, st.floats(0.01, 100)), max_size=20), _works, _works)
+def test_less_work_never_takes_longer(seen: list[tuple[Work, float]], work: Work, more: Work) -> None:
+    """Whatever sizes were fast or slow, part of some work is expected to take no longer than all of it."""
+    target = BatchTimes(COSTS)
+    for done, factor in seen:
+        target.record(done, int(COSTS.of(done) * factor), 0)
+    assert target.expect(work, 0, 0.99) <= target.expect(work + more, 0, 0.99)
 
 
 def test_what_is_older_than_ten_seconds_is_forgotten() -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
 from streamer.media import Work
@@ -44,6 +44,7 @@ def for_all(strategy: st.SearchStrategy[Drawn], check: Callable[[Drawn], None], 
     )
 
     def checked(drawn: Drawn) -> None:
+        note(repr(drawn))
         check(drawn)
 
     settled(given(strategy)(checked))()
