@@ -44,12 +44,14 @@ class Sending:
     """How to send.
 
     late_s: by kind, how much later than they should packets of a track leave. drops: says of an RTP packet whether to
-    lose it. rate: how many times as many pictures a second as the file has, with time stamps that say so. obeys: a
-    request for a key frame is answered with the file's first picture, and those after it.
+    lose it. speed: media seconds a second, of which the time stamps know nothing. rate: how many times as many pictures
+    a second as the file has, with time stamps that say so. obeys: a request for a key frame is answered with the file's
+    first picture, and those after it.
     """
 
     late_s: dict[str, float] = field(default_factory=dict)
     drops: Callable[[bytes], bool] = lambda packet: False
+    speed: float = 1.0
     rate: float = 1.0
     obeys: bool = False
     kinds: tuple[str, ...] = ("video", "audio")
@@ -123,7 +125,7 @@ class FileTrack(MediaStreamTrack):
         pts_ns = packets[index][0] + rounds * self._coded.length_ns
         if self.kind == "video":
             pts_ns = int(pts_ns / sending.rate)
-        due_s = self._begun.at_s + pts_ns / _NS + sending.late_s.get(self.kind, 0.0)
+        due_s = self._begun.at_s + pts_ns / _NS / sending.speed + sending.late_s.get(self.kind, 0.0)
         now_s = time.time()
         self.behind_s = max(self.behind_s, now_s - due_s)
         await asyncio.sleep(max(0.0, due_s - now_s))

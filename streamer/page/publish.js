@@ -11,8 +11,6 @@ const REMEMBERED = "streamer-camera";
 const SHOWN = 8;
 // A frame, so that what comes in a burst is drawn once.
 const DRAW_MS = 16;
-// What the service says of a stream whose publisher another one took the place of.
-const TAKEN_OVER = "another publisher took over";
 const WORDS = {
   idle: "not started",
   asking: "waiting for your permission",
@@ -311,7 +309,6 @@ class Publish {
   take(message) {
     if (message.type === "hello") this.whip?.returned();
     if (message.stream !== this.name) return;
-    if (message.type === "stream" && message.reason === TAKEN_OVER) return this.whip?.takenOver();
     if (message.type === "stream" && this.element.dataset.phase === "live") this.showService(message);
     if (message.type !== "segment") return;
     this.segment = message;

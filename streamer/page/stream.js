@@ -143,7 +143,7 @@ class StreamView {
     const { signal } = this.asking;
     clearTimeout(this.retrying);
     try {
-      if (this.at === null) await this.#fillLive(signal);
+      if (this.at === null) await this.#fill(Date.now() - this.axis.spanMs - MINUTE_MS / 2, null, signal);
       else await this.#fillAround(this.at, signal);
       this.timeline.note = "";
     } catch (error) {
@@ -155,13 +155,12 @@ class StreamView {
     }
   }
 
-  async #fillLive(signal) {
-    await this.#fill(Date.now() - this.axis.spanMs - MINUTE_MS / 2, null, signal);
-    if (signal.aborted || this.hasChosen) return;
-    // A stream that has just begun would be a strip at the edge of two minutes.
+  // A stream that has just begun would be a strip at the edge of two minutes.
+  #fitShort() {
     const { oldest, newest } = this.record;
     const shortMs = ZOOMS[0][1];
-    if (oldest && newest.endMs - oldest.endMs < shortMs) this.root.querySelector(`.zoom [value="${shortMs}"]`).click();
+    if (this.hasChosen || this.at !== null || !oldest || newest.endMs - oldest.endMs >= shortMs) return;
+    this.root.querySelector(`.zoom [value="${shortMs}"]`).click();
   }
 
   async #fill(sinceMs, untilMs, signal) {
@@ -172,6 +171,7 @@ class StreamView {
     const { newest } = this.record;
     if (newest && this.axis.newestMs === null) this.axis.arrived(newest.endMs);
     for (const { segment } of this.record.items) this.said.takeSegment(segment);
+    this.#fitShort();
     this.#schedule(0);
   }
 

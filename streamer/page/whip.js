@@ -4,6 +4,8 @@ import { Refused, TokenNeeded } from "./context.js";
 
 const FIRST_WAIT_MS = 1000;
 const LONGEST_WAIT_MS = 10_000;
+// After a session that the service ended: so long who took its place, if anybody did, needs to be seen there.
+const ENDED_WAIT_MS = 2000;
 const CONNECT_MS = 15_000;
 // A network that changes is often back by itself after this long.
 const SHAKY_MS = 3000;
@@ -15,6 +17,7 @@ const OURS_MS = 45_000;
 // So long a service that may be away is waited for when it is told that a session ends.
 const FREE_MS = 2000;
 const MOST_BITS = 1_200_000;
+const TAKEN = "Somebody else publishes under this name now. Choose another one, or start again to take it back.";
 const SDP = { "Content-Type": "application/sdp" };
 
 // Why nothing can be published, in words with the remedy; trying again would not help.
@@ -32,6 +35,7 @@ export class Whip {
     this.waitMs = FIRST_WAIT_MS;
     this.liveAt = null;
     this.trickles = true;
+    this.wasEnded = false;
     this.left = () => this.leave();
     addEventListener("pagehide", this.left);
   }
@@ -63,7 +67,7 @@ export class Whip {
     this.onState("connecting", this.liveAt === null ? "connecting" : "connecting again");
     try {
       // The name is free for us only after our last session has ended.
-      await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, FREE_MS))]);
+      await ended;
       if (!link.over) await this.connect(link);
     } catch (error) {
       if (link !== this.link || this.over) return;
@@ -103,13 +107,9 @@ export class Whip {
       return console.debug(error);
     }
     const state = this.context.stream(this.name)?.state;
-    if (state === undefined || state === "connecting" || state === "reconnecting") this.broke(link, "the service was restarted");
-  }
-
-  // Somebody else has the name now. To publish again would take it back, and so on for ever.
-  takenOver() {
-    if (this.timer === null && this.link?.peer?.connectionState !== "connected") return;
-    this.fail("Somebody else publishes under this name now. Choose another one, or start again to take it back.");
+    if (link !== this.link || ["live", "stalled"].includes(state)) return;
+    link.session = null;
+    this.again();
   }
 
   async connect(link) {
@@ -139,7 +139,7 @@ export class Whip {
     await peer.setRemoteDescription({ type: "answer", sdp: await response.text() });
     const [{ transport }] = peer.getSenders();
     // A session that the service ends is closed by DTLS; the connection's own state would tell 10 s later.
-    transport.onstatechange = () => transport.state === "closed" && this.broke(link, "the service ended the session");
+    transport.onstatechange = () => transport.state === "closed" && this.ended(link);
     link.timer = setTimeout(() => this.broke(link, "no connection came about"), CONNECT_MS);
     if (link.candidates.length) this.trickle(link);
   }
@@ -147,6 +147,8 @@ export class Whip {
   async ensureStream() {
     await this.context.refresh();
     const status = this.context.stream(this.name);
+    // Where a second publisher may take over, each would take the stream back from the other for ever.
+    if (this.wasEnded && ["live", "stalled"].includes(status?.state)) throw new Hopeless(TAKEN);
     if (status?.source === "whip") return;
     if (status) throw new Hopeless(`“${this.name}” is the name of another camera (${status.source}). Choose another name.`);
     const body = JSON.stringify({ source: "whip", ...(this.preview ? { preview: true } : {}) });
@@ -190,6 +192,7 @@ export class Whip {
     if (state === "connected") {
       clearTimeout(link.timer);
       this.waitMs = FIRST_WAIT_MS;
+      this.wasEnded = false;
       this.liveAt = performance.now();
       this.onState("live", "connected");
     } else if (state === "disconnected") {
@@ -208,6 +211,15 @@ export class Whip {
     this.retry(why);
   }
 
+  // By the service, which need not be told.
+  ended(link) {
+    if (link.over) return;
+    link.session = null;
+    this.wasEnded = true;
+    this.waitMs = Math.max(this.waitMs, ENDED_WAIT_MS);
+    this.broke(link, "the service ended the session");
+  }
+
   // Ends this connection; the service is told, and need not be listening.
   end() {
     const { link } = this;
@@ -215,8 +227,10 @@ export class Whip {
     if (!link) return null;
     link.over = true;
     clearTimeout(link.timer);
-    link.peer?.close();
-    return link.session ? this.remove(link.session) : null;
+    const close = () => link.peer?.close();
+    if (!link.session) return close();
+    // Told first: a service that sees the connection close has no such session any more when it is told.
+    return Promise.race([this.remove(link.session), wait(FREE_MS)]).finally(close);
   }
 
   async remove(path) {
@@ -250,6 +264,8 @@ export class Whip {
     this.onState("failed", "The session ended when this page was left. Start again.");
   }
 }
+
+const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 function sessionOf(response) {
   const url = new URL(response.headers.get("Location") ?? "", response.url);

@@ -256,6 +256,19 @@ async def _stops(site: Publishing, other: Tab) -> None:
     assert await site.tab.evaluate("peers.every((peer) => peer.connectionState === 'closed')")
 
 
+@pytest.mark.prove
+async def test_from_capture_to_label_for_two_minutes(dog: tuple[str, ...]) -> None:
+    """For two minutes every hop of the browser's camera is answered within the bound; how soon a label stands in the
+    page is printed."""
+    async with publishing(dog) as site:
+        await site.start(preview=False)
+        segments = await site.follower.until_segments("webcam", 240, timeout=150)
+        assert [m["seq"] for m in segments] == list(range(len(segments)))
+        assert all(m["latency_ms"]["total"] <= m["bound_ms"] for m in segments)
+        await site.report()
+        assert site.tab.problems == []
+
+
 @pytest.mark.parametrize("number", [15, pytest.param(9, marks=pytest.mark.prove)])
 async def test_the_page_survives_a_restart_of_the_service(dog: tuple[str, ...], tmp_path: Path, number: int) -> None:
     """Wall and stream view go on by themselves, the publisher puts its stream again and publishes, the timeline shows
@@ -302,6 +315,29 @@ def _is_away(text: str) -> bool:
     return any(
         why in text for why in ("status of 503", "ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE")
     )
+
+
+async def test_a_publisher_whose_place_is_taken_stops(scene: tuple[str, ...], tmp_path: Path) -> None:
+    """Where a second publisher may take over, the first one's page says so and gives its camera back, instead of taking
+    the stream back and so on for ever."""
+    config = tmp_path / "streams.yaml"
+    config.write_text("streams: {webcam: {source: whip, takeover: true}}")
+    async with (
+        service(config=config) as running,
+        following(running) as follower,
+        browser(scene) as first,
+        first.another() as second,
+    ):
+        await Publishing(running, first, follower).start(preview=False)
+        await follower.until_segments("webcam", 1)
+        mark = len(follower.messages)
+        await Publishing(running, second, follower).start(preview=False)
+        await first.until(phase("failed"), 10)
+        assert "Somebody else publishes" in await first.evaluate("document.querySelector('.trouble').textContent")
+        segments = await follower.until_segments("webcam", 7, mark)
+        assert len({m["epoch"] for m in segments[-4:]}) == 1
+        assert await second.evaluate(phase("live"))
+        assert first.problems == [] and second.problems == []
 
 
 async def test_fifty_streams_leave_two_views_idle_time() -> None:
