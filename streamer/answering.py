@@ -15,30 +15,30 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from streamer import cpu
 from streamer.answer import Answer
-from streamer.backlog import Unit
 from streamer.clock import NS_PER_S, Clock, epoch_ids
 from streamer.config import StreamConfig
-from streamer.dispatch import Dispatcher
 from streamer.engine import Engine
-from streamer.freeze import FreezeWatch
 from streamer.governor import Governor
 from streamer.ledger import Ledger, Publishing
 from streamer.loop_thread import LoopThread
 from streamer.media import WorkCosts
-from streamer.metrics import Metrics
+from streamer.observe import cpu
+from streamer.observe.freeze import FreezeWatch
+from streamer.observe.metrics import Metrics
+from streamer.observe.stalls import StallWatch
+from streamer.observe.trace import Traces
 from streamer.pipeline import Source, Surroundings
-from streamer.publish import Acknowledged, Publisher
-from streamer.publish_times import Reserve
+from streamer.publishing.backlog import Unit
+from streamer.publishing.publish import Acknowledged, Publisher
+from streamer.publishing.publish_times import Reserve
 from streamer.registry import Registry, RegistryParts
-from streamer.schedule import SchedulePolicy, Scheduler
+from streamer.scheduling.dispatch import Dispatcher
+from streamer.scheduling.schedule import SchedulePolicy, Scheduler
 from streamer.sources.pool import ReaderPool
 from streamer.sources.source import droppable
-from streamer.stalls import StallWatch
-from streamer.store import Store
+from streamer.storage.store import Store
 from streamer.tasks import background
-from streamer.trace import Traces
 from streamer.why.kept import Kept
 
 log = logging.getLogger(__name__)

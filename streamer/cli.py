@@ -19,7 +19,7 @@ from streamer.config import NAME_PATTERN, StreamConfig, mask_text
 from streamer.errors import StreamerError, UserError
 
 if TYPE_CHECKING:
-    from streamer.options import Options
+    from streamer.commands.options import Options
 
 _EPILOG = (
     "Errors are one line; add --debug before the command for the traceback. "
@@ -138,7 +138,7 @@ def _serving_options(command: Any) -> Any:
 
 
 def _options(given: dict[str, Any], config: Path | None, streams: dict[str, StreamConfig]) -> Options:
-    from streamer.options import Options
+    from streamer.commands.options import Options
 
     return Options(
         config=config,
@@ -175,8 +175,8 @@ def run(config: Path | None, sources: dict[str, StreamConfig], as_json: bool, **
     streamer run --source door=rtsp://user:password@10.0.0.7/main
     streamer run cameras.yaml --redis redis://10.0.0.2:6379/0
     """
+    from streamer.commands.terminal import Console
     from streamer.service import serve
-    from streamer.terminal import Console
 
     console = Console(as_json=as_json)
     serve(_options(given, config, sources), console.service_started, console.fetching)
@@ -224,7 +224,7 @@ def label(
     for given, option in ((speech or srt or vtt, "--speech, --srt and --vtt"), (people, "--people")):
         if given:
             raise UserError(f"{option}: this version labels sound and picture only; leave the option out")
-    from streamer.terminal import label_files
+    from streamer.commands.terminal import label_files
 
     label_files(media, as_json, weights)
 
@@ -251,8 +251,8 @@ def watch(
     """Follow a running service in the terminal; reconnects and goes on where it was."""
     import asyncio
 
-    from streamer.watch import Subscription
-    from streamer.watch import watch as follow
+    from streamer.commands.watch import Subscription
+    from streamer.commands.watch import watch as follow
 
     asyncio.run(follow(Subscription(url, streams, labels, min_score, since), as_json=as_json))
 
@@ -281,7 +281,7 @@ def trace(stream: str, seq: str, epoch: str | None, url: str, token: str | None,
     streamer trace door 42
     streamer trace door last --json
     """
-    from streamer.trace_view import Question, show
+    from streamer.commands.trace_view import Question, show
 
     show(Question(stream, seq, epoch, url, token), as_json=as_json)
 
@@ -313,7 +313,7 @@ def check(config: Path, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def weights(directory: Path | None, as_json: bool) -> None:
     """Fetch and check the pretrained weights (every command that needs them does so by itself)."""
-    from streamer.terminal import prepare_weights
+    from streamer.commands.terminal import prepare_weights
 
     prepare_weights(directory, as_json)
 

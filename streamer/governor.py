@@ -8,11 +8,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from streamer.capacity import Use, engine_part, refusal
 from streamer.clock import NS_PER_S, Clock
-from streamer.dispatch import Dispatcher
 from streamer.media import Geometry, WorkCosts
 from streamer.pipeline import LiveStream
+from streamer.scheduling.capacity import Use, engine_part, refusal
+from streamer.scheduling.dispatch import Dispatcher
 
 _EVERY_S = 0.5
 # What admission looks back on.

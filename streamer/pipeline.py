@@ -16,7 +16,6 @@ from typing import Protocol
 from streamer.answer import shed
 from streamer.channel import Channel, ChannelClosed, ChannelStatistics
 from streamer.clock import Clock
-from streamer.dispatch import Dispatcher
 from streamer.ledger import Ledger, Publishing
 from streamer.media import (
     AudioChunk,
@@ -32,6 +31,7 @@ from streamer.media import (
     Window,
 )
 from streamer.messages import Previous, Reason, StreamMessage
+from streamer.scheduling.dispatch import Dispatcher
 from streamer.window import Windower, WindowPolicy
 
 log = logging.getLogger(__name__)

@@ -12,15 +12,15 @@ from typing import Literal
 from streamer.clock import rfc3339
 from streamer.config import StreamConfig, mask_url
 from streamer.errors import AdmissionError, StoreError, StreamerError
-from streamer.ladder import STEPS
 from streamer.ledger import Ledger
 from streamer.messages import Previous
-from streamer.metrics import Metrics
+from streamer.observe.metrics import Metrics
 from streamer.pipeline import LiveStream, Source, Surroundings
-from streamer.publish import Publisher
+from streamer.publishing.publish import Publisher
+from streamer.scheduling.ladder import STEPS
 from streamer.sources.published import PublishedSource
 from streamer.status import StreamStatus
-from streamer.store import Store
+from streamer.storage.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -21,26 +21,26 @@ from msgspec.structs import replace
 
 from streamer.answering import MAX_WINDOWS, AnsweringParts, PublishHooks, answering
 from streamer.clock import NS_PER_MS, HostClock
+from streamer.commands.options import Addresses, Options, check_exposure, configuration
 from streamer.config import Config, IceServer, StreamConfig, diff, ice_servers_of
-from streamer.embedded import EmbeddedStore
 from streamer.engine import Engine, load
 from streamer.errors import ConflictError, StreamerError, UserError
-from streamer.freeze import FreezeWatch
+from streamer.http.server import Server, ServerConfig
 from streamer.hub.process import HubProcess
 from streamer.hub.settings import HubSettings
-from streamer.metrics import Metrics
-from streamer.options import Addresses, Options, check_exposure, configuration
+from streamer.observe.freeze import FreezeWatch
+from streamer.observe.metrics import Metrics
+from streamer.observe.stalls import StallWatch
+from streamer.observe.trace import Traces
 from streamer.pipeline import Source
-from streamer.publish import PublishConfig, Publisher
+from streamer.publishing.publish import PublishConfig, Publisher
 from streamer.registry import Registry
-from streamer.server import Server, ServerConfig
 from streamer.sources.pool import ReaderPool
 from streamer.sources.source import SourceSettings, open_source
-from streamer.stalls import StallWatch
 from streamer.status import LabelInfo, Publication, Readiness, StreamStatus, Trace, Why
-from streamer.store import Store
+from streamer.storage.embedded import EmbeddedStore
+from streamer.storage.store import Store
 from streamer.tasks import background
-from streamer.trace import Traces
 from streamer.why.desk import WhyDesk
 from streamer.why.explain import Graphs
 

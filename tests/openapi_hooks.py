@@ -9,7 +9,7 @@ from typing import Any
 
 import schemathesis
 
-from streamer.openapi import FRAGMENT_TYPE, SDP_TYPE
+from streamer.http.openapi import FRAGMENT_TYPE, SDP_TYPE
 
 
 @schemathesis.hook

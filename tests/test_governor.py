@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from streamer.clock import ManualClock
-from streamer.dispatch import Dispatcher
 from streamer.governor import Governor
 from streamer.media import SourceStats, WorkCosts
-from streamer.schedule import SchedulePolicy, Scheduler
+from streamer.scheduling.dispatch import Dispatcher
+from streamer.scheduling.schedule import SchedulePolicy, Scheduler
 from tests.builders import MS, S, scores, window
 from tests.test_window import GEOMETRY
 

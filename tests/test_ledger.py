@@ -8,7 +8,7 @@ from streamer.answer import Answer, shed
 from streamer.ledger import Ledger
 from streamer.messages import Event, Segment, StreamMessage
 from tests.builders import MS, S, scores, window
-from tests.publishing import Recorder, publishing
+from tests.publishing.recorder import Recorder, publishing
 
 
 def answered(seq: int, value: float = 0.9, degraded: tuple[str, ...] = ()) -> Answer:

@@ -10,7 +10,6 @@ import numpy as np
 
 from streamer.channel import Channel
 from streamer.clock import HostClock
-from streamer.dispatch import Dispatcher
 from streamer.loop_thread import LoopThread
 from streamer.media import (
     Effort,
@@ -26,10 +25,11 @@ from streamer.media import (
 )
 from streamer.messages import Event, Previous, Segment, StreamMessage
 from streamer.pipeline import LiveStream, Surroundings
-from streamer.schedule import SchedulePolicy, Scheduler
+from streamer.scheduling.dispatch import Dispatcher
+from streamer.scheduling.schedule import SchedulePolicy, Scheduler
 from tests.builders import MS, S, scores
 from tests.conftest import eventually
-from tests.publishing import Recorder, publishing
+from tests.publishing.recorder import Recorder, publishing
 from tests.test_window import GEOMETRY
 
 

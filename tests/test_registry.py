@@ -16,18 +16,18 @@ from streamer.answer import Answer
 from streamer.channel import Channel
 from streamer.clock import HostClock
 from streamer.config import StreamConfig
-from streamer.dispatch import Dispatcher
 from streamer.errors import AdmissionError, StoreError, StreamerError, UserError
 from streamer.media import Effort, EpochStart, Scores, SourceEvent, SourceStats, StateChange, Window, WorkCosts
 from streamer.messages import FeedMessage, Previous, Segment, StreamMessage
-from streamer.metrics import Metrics
+from streamer.observe.metrics import Metrics
 from streamer.pipeline import Source, Surroundings
 from streamer.registry import Registry, RegistryParts
-from streamer.schedule import SchedulePolicy, Scheduler
+from streamer.scheduling.dispatch import Dispatcher
+from streamer.scheduling.schedule import SchedulePolicy, Scheduler
 from streamer.sources.source import SourceSettings, open_source
 from tests.builders import MS, S, scores
 from tests.conftest import eventually
-from tests.publishing import publishing
+from tests.publishing.recorder import publishing
 from tests.test_window import GEOMETRY
 
 

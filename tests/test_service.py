@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from streamer import service as services
+from streamer.commands.options import Options
 from streamer.config import Config, IceServer, StreamConfig
 from streamer.errors import ConflictError, StreamerError, UserError
-from streamer.options import Options
-from streamer.publish import Outage
+from streamer.publishing.publish import Outage
 from streamer.service import Service
 from tests.conftest import eventually
 

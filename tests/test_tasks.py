@@ -7,8 +7,8 @@ import contextlib
 
 import pytest
 
+from streamer.commands.options import Options
 from streamer.errors import StreamerError
-from streamer.options import Options
 from streamer.service import Service
 from streamer.tasks import background
 

@@ -10,21 +10,21 @@ from dataclasses import dataclass
 
 from streamer.answer import Answer
 from streamer.answering import Delivery
-from streamer.backlog import Unit
 from streamer.bench.followers import Tap
 from streamer.bench.outcomes import Account
 from streamer.clock import NS_PER_S, HostClock
-from streamer.dispatch import Dispatcher
-from streamer.embedded import EmbeddedStore
 from streamer.engine import Engine
-from streamer.freeze import FreezeWatch
 from streamer.governor import Governor
 from streamer.ledger import Ledger, Publishing
 from streamer.loop_thread import LoopThread
 from streamer.media import Window, WorkCosts
-from streamer.publish import Acknowledged, PublishConfig, Publisher
-from streamer.schedule import Scheduler
-from streamer.store import Store
+from streamer.observe.freeze import FreezeWatch
+from streamer.publishing.backlog import Unit
+from streamer.publishing.publish import Acknowledged, PublishConfig, Publisher
+from streamer.scheduling.dispatch import Dispatcher
+from streamer.scheduling.schedule import Scheduler
+from streamer.storage.embedded import EmbeddedStore
+from streamer.storage.store import Store
 
 _SWITCH_S = 0.001
 _RETENTION_NS = 60 * NS_PER_S

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 
-from streamer.easing import Encoded
 from streamer.media import Window, Work, WorkCosts
-from streamer.schedule import Batch, Entry, SchedulePolicy, Scheduler
+from streamer.scheduling.easing import Encoded
+from streamer.scheduling.schedule import Batch, Entry, SchedulePolicy, Scheduler
 
 # An expiry far away, so that the guard looks from time to time: something may have been dropped.
 _SOME_TIME_NS = 1 << 62

@@ -22,8 +22,8 @@ from streamer.bench.conditions import conditions
 from streamer.bench.live import Run, measure, processes_of, settled
 from streamer.bench.running import running_service
 from streamer.demo.camera import LocalCamera
-from streamer.embedded import EmbeddedStore
-from streamer.store import Store
+from streamer.storage.embedded import EmbeddedStore
+from streamer.storage.store import Store
 
 _SESSIONS_A_CAMERA = 4
 _START = 8

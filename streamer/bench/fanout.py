@@ -25,14 +25,14 @@ import click
 from streamer.bench.conditions import conditions
 from streamer.bench.processes import cpu_seconds, resident_mb
 from streamer.bench.workers import Worker, worker
-from streamer.embedded import EmbeddedStore
 from streamer.errors import UserError
 from streamer.hub.process import HubProcess
 from streamer.hub.settings import HubSettings
 from streamer.loop_thread import LoopThread
 from streamer.messages import CoverageBody, Label, LatencyBody, Segment, Share
-from streamer.publish import Publisher
-from streamer.store import Store
+from streamer.publishing.publish import Publisher
+from streamer.storage.embedded import EmbeddedStore
+from streamer.storage.store import Store
 
 _LISTENERS, _SENDERS, _SLEEPER = "streamer.bench.listeners", "streamer.bench.senders", "streamer.bench.sleeper"
 _PATH = "/v1/subscribe"

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from streamer.bench.outcomes import Account
+from streamer.commands.watch import Subscription, follow
 from streamer.cursor import START, EntryId
 from streamer.errors import StoreError
-from streamer.store import Store
-from streamer.watch import Subscription, follow
+from streamer.storage.store import Store
 
 _BLOCK_MS = 500
 _COUNT = 500

@@ -14,8 +14,8 @@ from typing import Any
 from streamer.bench.processes import Samples, busy_seconds, cpu_seconds, resident_mb, scrape
 from streamer.bench.running import Started
 from streamer.cursor import EntryId
-from streamer.embedded import EmbeddedStore
-from streamer.store import Store
+from streamer.storage.embedded import EmbeddedStore
+from streamer.storage.store import Store
 
 _SETTLE_S = 8.0
 _PATIENCE_S = 60

@@ -30,7 +30,7 @@ from streamer.clock import NS_PER_S
 from streamer.demo.reel import reel
 from streamer.engine import Engine, load
 from streamer.media import WorkCosts
-from streamer.schedule import SchedulePolicy, Scheduler
+from streamer.scheduling.schedule import SchedulePolicy, Scheduler
 
 AT = (0.5, 1.0, 2.0, 4.0)
 """The loads measured unless others are asked for, in parts of the capacity."""

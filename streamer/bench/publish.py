@@ -25,15 +25,15 @@ from dataclasses import dataclass, field
 import click
 import redis.asyncio as redis
 
-from streamer.backlog import Unit
 from streamer.bench.conditions import conditions
 from streamer.bench.processes import cpu_seconds
 from streamer.bench.ticks import ticks
 from streamer.clock import NS_PER_MS, NS_PER_S
-from streamer.embedded import EmbeddedStore
 from streamer.messages import CoverageBody, Label, LatencyBody, Segment, Share, encode
-from streamer.publish import Acknowledged, Publisher
-from streamer.store import Store
+from streamer.publishing.backlog import Unit
+from streamer.publishing.publish import Acknowledged, Publisher
+from streamer.storage.embedded import EmbeddedStore
+from streamer.storage.store import Store
 
 _LABELS = 8
 _VARIETY = 64

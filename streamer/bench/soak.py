@@ -30,7 +30,7 @@ from streamer.bench.verdict import Soak
 from streamer.bench.visitors import Visitors
 from streamer.demo.camera import LocalCamera
 from streamer.demo.reel import reel
-from streamer.embedded import EmbeddedStore
+from streamer.storage.embedded import EmbeddedStore
 
 _BOUND_MS = 1000
 _CAMERAS = 2

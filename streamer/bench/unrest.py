@@ -22,9 +22,9 @@ from streamer.bench.processes import request
 from streamer.bench.relay import Relay
 from streamer.bench.running import Started
 from streamer.demo.camera import LocalCamera
-from streamer.embedded import EmbeddedStore
 from streamer.errors import StoreError
-from streamer.store import Store
+from streamer.storage.embedded import EmbeddedStore
+from streamer.storage.store import Store
 
 _GUESTS = 2
 _PATIENCE_S = 30.0

@@ -28,9 +28,9 @@ from streamer.bench.running import Started, running_service
 from streamer.bench.slopes import slope
 from streamer.bench.workers import Worker, worker
 from streamer.cursor import START
-from streamer.embedded import EmbeddedStore
 from streamer.errors import StreamerError
-from streamer.store import Store
+from streamer.storage.embedded import EmbeddedStore
+from streamer.storage.store import Store
 
 _PEERS_A_PROCESS = 3
 _EVERY_S = 0.5

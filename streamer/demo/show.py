@@ -8,13 +8,13 @@ from dataclasses import replace
 
 from rich.text import Text
 
+from streamer.commands.options import Addresses, Options
+from streamer.commands.terminal import Console
+from streamer.commands.watch import Subscription, watch
 from streamer.config import StreamConfig, mask_url
 from streamer.demo.camera import LocalCamera
 from streamer.demo.reel import reel
-from streamer.options import Addresses, Options
 from streamer.service import Service
-from streamer.terminal import Console
-from streamer.watch import Subscription, watch
 
 
 def show(options: Options, *, as_json: bool = False) -> None:

@@ -15,7 +15,7 @@ from streamer.hub.item import FeedItem
 from streamer.hub.subscriber import FanoutStatistics, Subscriber
 from streamer.hub.tail import Tail
 from streamer.messages import Gap
-from streamer.store import Store, StoreAway
+from streamer.storage.store import Store, StoreAway
 
 _SETTLE_S = 0.02
 _RETRY_S = 0.25

@@ -36,7 +36,7 @@ from streamer.hub.settings import HubReport, HubSettings
 from streamer.hub.subscriber import FanoutStatistics, Subscriber
 from streamer.hub.tail import Tail
 from streamer.messages import Gap, Hello
-from streamer.store import Store
+from streamer.storage.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from streamer.cursor import START, Cursor, EntryId
 from streamer.errors import StoreError
 from streamer.hub.item import FeedItem, feed_item
 from streamer.hub.repeats import Repeats
-from streamer.store import FeedPage, Store
+from streamer.storage.store import FeedPage, Store
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from streamer.clock import Clock
 from streamer.errors import StreamerError
 from streamer.media import Geometry
-from streamer.metrics import Metrics
+from streamer.observe.metrics import Metrics
 from streamer.status import Why
 from streamer.why.explain import Graphs
 from streamer.why.jpeg import PictureEncoder

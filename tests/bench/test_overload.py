@@ -13,7 +13,7 @@ from streamer.bench.overload import Offered, measure
 from streamer.bench.tally import Tally
 from streamer.engine import load
 from streamer.media import WorkCosts
-from streamer.schedule import SchedulePolicy
+from streamer.scheduling.schedule import SchedulePolicy
 from tests.builders import MS, S, window
 
 

@@ -14,9 +14,9 @@ from typing import Any
 from websockets.asyncio.server import ServerConnection, serve
 
 from streamer.config import StreamConfig
+from streamer.http.server import Server, ServerConfig
 from streamer.messages import CoverageBody, Hello, Label, LatencyBody, Segment, Share, WireMessage, encode
-from streamer.metrics import Metrics
-from streamer.server import Server, ServerConfig
+from streamer.observe.metrics import Metrics
 from tests.conftest import eventually
 from tests.e2e.browser import Tab, browser
 from tests.fake_control import FakeControl

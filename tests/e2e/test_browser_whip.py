@@ -18,7 +18,7 @@ import pytest
 
 from streamer.demo.reel import SCENES, reel
 from streamer.messages import Label, Share
-from streamer.store import EmbeddedStore
+from streamer.storage.store import EmbeddedStore
 from tests.conftest import eventually
 from tests.e2e.browser import NEEDS_CHROMIUM, Tab, browser
 from tests.e2e.opened import camera_of, drawn, opened, segment, shots_folder
@@ -29,6 +29,7 @@ from tests.e2e.watching import Follower, following
 pytestmark = NEEDS_CHROMIUM
 
 _SCENE_S = 8
+_AWAY_S = 4.5
 START = "document.querySelector('.publish .start').click()"
 STOP = "document.querySelector('.publish .stop').click()"
 # The peer connections that a page makes.
@@ -291,6 +292,8 @@ async def test_the_page_survives_a_restart_of_the_service(dog: tuple[str, ...], 
         for one in shown:
             await one.until("document.body.dataset.link === 'lost'")
         await tab.until(phase("waiting"), 20)
+        # So long that on the timeline there is room for words about it.
+        await eventually(lambda: time.monotonic() > before[-1]["at_s"] + _AWAY_S, 10)
         async with service("--redis", store.url, **addresses) as running, following(running) as follower:
             began_s = time.monotonic()
             for one in shown:

@@ -14,7 +14,7 @@ import pytest
 import redis.asyncio as redis
 from websockets.exceptions import InvalidStatus
 
-from streamer.store import EmbeddedStore
+from streamer.storage.store import EmbeddedStore
 from tests.cameras import ToolkitCamera
 from tests.conftest import eventually
 from tests.e2e.running import Running, service

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest_asyncio
 
+from streamer.commands.watch import Subscription, follow
 from streamer.hub.process import HubProcess
 from streamer.hub.settings import HubSettings
 from streamer.messages import StreamMessage
-from streamer.publish import Publisher
-from streamer.store import Store
-from streamer.watch import Subscription, follow
+from streamer.publishing.publish import Publisher
+from streamer.storage.store import Store
 from tests.stores import Valkey, segment, until, valkey_fixture
 
 __all__ = ["valkey_fixture"]

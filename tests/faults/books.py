@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 from streamer.bench.outcomes import Account
 from streamer.cursor import START
-from streamer.store import Store
+from streamer.storage.store import Store
 from tests.conftest import eventually
 from tests.e2e.running import Running
 from tests.e2e.watching import Follower, Message

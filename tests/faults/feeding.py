@@ -10,11 +10,11 @@ import time
 from collections import Counter
 from typing import Self
 
-from streamer.backlog import Unit
 from streamer.cursor import START, EntryId
 from streamer.messages import StreamMessage
-from streamer.publish import Acknowledged, PublishConfig, Publisher
-from streamer.store import Store
+from streamer.publishing.backlog import Unit
+from streamer.publishing.publish import Acknowledged, PublishConfig, Publisher
+from streamer.storage.store import Store
 from tests.stores import event, segment, until
 
 STREAMS = ("door", "lobby", "yard")

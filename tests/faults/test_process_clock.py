@@ -11,8 +11,8 @@ import pytest
 
 from streamer import service as served
 from streamer.clock import ManualClock, epoch_ids
+from streamer.commands.options import Options
 from streamer.config import StreamConfig
-from streamer.options import Options
 from streamer.service import Service
 from tests.cameras import ToolkitCamera
 from tests.faults.books import account_of, nothing_wrong, of_stream, report, stored

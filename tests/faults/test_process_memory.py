@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from streamer import service as served
+from streamer.commands.options import Options
 from streamer.config import StreamConfig
 from streamer.media import Scores, Window
-from streamer.options import Options
 from streamer.service import Service
 from tests.cameras import ToolkitCamera
 from tests.faults.books import account_of, nothing_wrong, of_stream, report, stored

@@ -15,8 +15,8 @@ from websockets.asyncio.client import connect
 
 from streamer.clock import NS_PER_S
 from streamer.cursor import START, parse_cursor
-from streamer.publish import PublishConfig, Publisher
-from streamer.store import FEED, SEGMENTS, Store
+from streamer.publishing.publish import PublishConfig, Publisher
+from streamer.storage.store import FEED, SEGMENTS, Store
 from tests.hub.serving import Serving, publisher_fixture, receive_until, seq_is, serving_fixture
 from tests.stores import Valkey, segment, store_fixture, until, valkey_fixture
 

@@ -84,7 +84,7 @@ async def test_a_replica_that_had_not_got_everything_takes_over() -> None:
 
 async def test_a_replica_that_was_far_behind_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is no longer here to be written again is named, from the first to the last."""
-    monkeypatch.setattr("streamer.backlog._KEPT_NS", 150_000_000)
+    monkeypatch.setattr("streamer.publishing.backlog._KEPT_NS", 150_000_000)
     async with pair() as servers, Feeding(servers.address.url) as feeding:
         await feeding.calm()
         await servers.promote()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from streamer.publish import PublishConfig
+from streamer.publishing.publish import PublishConfig
 from tests.faults.feeding import STREAMS, Feeding, lost
 from tests.stores import Proxy, Valkey, valkey_fixture
 
@@ -92,7 +92,7 @@ async def test_emptied_again_and_again(valkey: Valkey) -> None:
 
 async def test_away_for_longer_than_is_kept(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
     """What had to make room, and what was acknowledged too long ago to be still here, is named before what follows."""
-    monkeypatch.setattr("streamer.backlog._KEPT_NS", 100_000_000)
+    monkeypatch.setattr("streamer.publishing.backlog._KEPT_NS", 100_000_000)
     async with Feeding(valkey.url, config=PublishConfig(span_ns=300_000_000)) as feeding:
         await feeding.calm(0.4)
         await valkey.kill()

@@ -15,8 +15,8 @@ from websockets.exceptions import InvalidStatus
 
 from streamer.hub.server import Hub
 from streamer.hub.settings import HubSettings
-from streamer.publish import Publisher
-from streamer.store import Store
+from streamer.publishing.publish import Publisher
+from streamer.storage.store import Store
 from tests.stores import Valkey, segment
 
 

@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Opcode
 
 from streamer.hub.settings import HubSettings
-from streamer.publish import Publisher
+from streamer.publishing.publish import Publisher
 from tests.hub.serving import (
     Serving,
     accounted,

@@ -11,7 +11,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.frames import CloseCode
 
-from streamer.publish import Publisher
+from streamer.publishing.publish import Publisher
 from tests.hub.serving import (
     Serving,
     accounted,

@@ -11,7 +11,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from streamer.hub.garbage import collect_garbage
-from streamer.publish import Publisher
+from streamer.publishing.publish import Publisher
 from tests.hub.serving import Serving, published, publisher_fixture, receive, serving_fixture
 from tests.stores import store_fixture, until, valkey_fixture
 

@@ -8,8 +8,8 @@ from websockets.asyncio.client import connect
 
 from streamer.cursor import Cursor, EntryId, parse_cursor
 from streamer.hub.settings import HubSettings
-from streamer.publish import Publisher
-from streamer.store import Store
+from streamer.publishing.publish import Publisher
+from streamer.storage.store import Store
 from tests.hub.serving import (
     Serving,
     published,

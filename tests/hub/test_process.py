@@ -15,7 +15,7 @@ from websockets.asyncio.client import connect
 from streamer.errors import StreamerError, UserError
 from streamer.hub.process import HubProcess
 from streamer.hub.settings import HubSettings
-from streamer.publish import Publisher
+from streamer.publishing.publish import Publisher
 from tests.hub.serving import (
     published,
     publisher_fixture,

@@ -11,8 +11,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from streamer.hub.settings import HubSettings
 from streamer.messages import StreamMessage
-from streamer.publish import Publisher
-from streamer.store import Store
+from streamer.publishing.publish import Publisher
+from streamer.storage.store import Store
 from tests.hub.serving import (
     Serving,
     published,

@@ -11,8 +11,8 @@ from streamer.cursor import Cursor
 from streamer.hub.item import FeedItem
 from streamer.hub.tail import Tail
 from streamer.messages import StreamMessage
-from streamer.publish import Publisher
-from streamer.store import Store
+from streamer.publishing.publish import Publisher
+from streamer.storage.store import Store
 from tests.hub.serving import published, publisher_fixture
 from tests.stores import Valkey, event, segment, store_fixture, until, valkey_fixture
 

@@ -11,7 +11,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from streamer.hub.settings import HubSettings
-from streamer.publish import Publisher
+from streamer.publishing.publish import Publisher
 from tests.faults.network import Network
 from tests.hub.serving import Serving, published, publisher_fixture, receive, receive_until, seq_is
 from tests.stores import Valkey, store_fixture, until, valkey_fixture

@@ -1,0 +1,1 @@
+"""The HTTP side: page, API, WHIP; errors as problems."""
