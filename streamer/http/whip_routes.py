@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 
 # Every offer being answered holds sockets and a place in a reader process.
 _OFFERS_AT_ONCE = 8
-_ACTPASS = re.compile(r"^a=setup:actpass\b", re.MULTILINE)
 _UFRAG = re.compile(r"^a=ice-ufrag:(\S+)", re.MULTILINE)
 # RFC 8288 and RFC 9110: what may stand in a quoted string of a header.
 _QUOTABLE = re.compile(r"[\x20-\x7e]*")
@@ -44,7 +43,7 @@ class WhipRoutes:
         if not offer.startswith("v=0"):
             raise Refused(400, "the body is no SDP: an offer begins with v=0")
         async with self._bounded():
-            publication = await self._control.publish(name, _as_dtls_client(offer))
+            publication = await self._control.publish(name, offer)
         # As bytes: `text` would put a charset into the Content-Type, where some publishers want the bare media type.
         response = web.Response(body=publication.answer.encode(), status=201, content_type=SDP_TYPE)
         response.headers["Location"] = f"/v1/streams/{name}/whip/{quote(publication.session, safe='')}"
@@ -97,15 +96,6 @@ class WhipRoutes:
     def _add_ice_servers(self, response: web.Response) -> None:
         for link in ice_links(self._control.ice_servers()):
             response.headers.add("Link", link)
-
-
-def _as_dtls_client(offer: str) -> str:
-    """`offer` with its publisher in the DTLS client's role wherever it leaves the choice to us (RFC 8842, 5.3).
-
-    Publishers may count on it (RFC 9725, 4.4), and some have no other way: as a DTLS client aiortc has cipher suites
-    for ECDSA certificates only, and GStreamer's are RSA; as a server it takes either.
-    """
-    return _ACTPASS.sub("a=setup:active", offer)
 
 
 def _check_match(request: web.Request, session: str, fragment: str) -> None:

@@ -191,6 +191,10 @@ def _reduce(description: SessionDescription, kept: list[MediaDescription], taken
         media.rtp.headerExtensions = []
         media.rtcp_port, media.rtcp_host = media.rtcp_port or 9, media.rtcp_host or "0.0.0.0"
         media.direction = media.direction or "sendrecv"
+        if media.dtls is not None and media.dtls.role == "auto":
+            # Where the choice is ours (RFC 8842, 5.3), the publisher is the DTLS client, as it may count on (RFC 9725,
+            # 4.4): as a client aiortc takes ECDSA certificates only, and GStreamer's are RSA; as a server either.
+            media.dtls.role = "client"
     description.media = kept
     for group in description.group:
         if group.semantic == "BUNDLE":

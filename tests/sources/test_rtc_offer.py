@@ -168,11 +168,18 @@ def test_candidates_that_can_not_be_used_are_left_out_and_the_others_kept() -> N
     assert [[found.ip for found in media.ice_candidates] for media in reduced.media] == [["192.0.2.7"]]
 
 
+def test_the_publisher_is_the_dtls_client_wherever_the_choice_is_ours() -> None:
+    """Of what may be either, the publisher is made active; who insists on being passive stays so."""
+    assert "actpass" in OBS and "a=setup:active" in read_offer(OBS, video=True, audio=True).text
+    insists = OBS.replace("actpass", "passive")
+    assert "a=setup:passive" in read_offer(insists, video=True, audio=True).text
+
+
 def test_what_is_refused_stays_in_its_place() -> None:
     """The answer has as many media as the offer, in its order: what is not wanted inactive, a data channel refused."""
     offer = read_offer(BROWSER, video=True, audio=False)
     answer = offer.text.replace("a=sendonly", "a=recvonly").replace("BUNDLE 1", "BUNDLE 1")
-    complete = SessionDescription.parse(offer.complete(answer).replace("actpass", "active"))
+    complete = SessionDescription.parse(offer.complete(answer))
     assert [(media.kind, media.rtp.muxId, media.direction) for media in complete.media] == [
         ("audio", "0", "inactive"),
         ("video", "1", "recvonly"),
