@@ -103,6 +103,7 @@ GROUND = {
     "streamer",
     "streamer.answer",
     "streamer.channel",
+    "streamer.child",
     "streamer.clock",
     "streamer.commands",
     "streamer.commands.lines",

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import socket
 import sys
-from pathlib import Path
 
 import msgspec
 from msgspec.structs import replace
 
-import streamer
+from streamer import child
 from streamer.errors import StreamerError, UserError
 from streamer.hub.settings import HubReport, HubSettings
 
@@ -124,7 +122,7 @@ class HubProcess:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             pass_fds=(fd,),
-            env=_environment(),
+            env=child.environment(),
             # Its own session: Ctrl-C in a terminal must reach the service alone, which stops the hub in its turn.
             start_new_session=True,
         )
@@ -151,12 +149,6 @@ class HubProcess:
             log.error("the hub has not reported for %g s: killed", _SILENT_S)
             if self._process is not None:
                 self._process.kill()
-
-
-def _environment() -> dict[str, str]:
-    """Ours, with this package importable there even where it was found through the working directory."""
-    paths = [str(Path(streamer.__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 async def _bound(host: str, port: int) -> socket.socket:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from types import TracebackType
 
+from streamer import child
 from streamer.clock import NS_PER_S
 from streamer.media import SourceStats
 from streamer.sources.faults import Fault
@@ -199,7 +200,9 @@ class _Worker:
         # Here and not by who asked for it, because starting a process takes a while; orders wait in the socket.
         command = [sys.executable, "-m", "streamer.sources.worker", str(self._theirs.fileno())]
         try:
-            self._process = subprocess.Popen(command, pass_fds=[self._theirs.fileno()], stdin=subprocess.DEVNULL)
+            self._process = subprocess.Popen(
+                command, pass_fds=[self._theirs.fileno()], stdin=subprocess.DEVNULL, env=child.environment()
+            )
             self._theirs.close()
             while True:
                 for word in pickle.loads(self._connection.recv_bytes()):

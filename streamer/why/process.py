@@ -8,14 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import sys
-from pathlib import Path
 from typing import NoReturn
 
 import msgspec
 
-import streamer
+from streamer import child
 from streamer.errors import StreamerError
 from streamer.why.explain import Asked, Explained, Graphs
 from streamer.why.worker import LENGTH
@@ -109,7 +107,7 @@ class Explaining:
             *[sys.executable, "-m", "streamer.why.worker"],
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env=_environment(),
+            env=child.environment(),
             # Its own session: Ctrl-C in a terminal must reach the service alone, which ends this in its turn.
             start_new_session=True,
         )
@@ -167,9 +165,3 @@ async def _exchange(process: asyncio.subprocess.Process, question: bytes) -> byt
     await process.stdin.drain()
     (length,) = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))
     return await process.stdout.readexactly(length)
-
-
-def _environment() -> dict[str, str]:
-    """Ours, with this package importable there even where it was found through the working directory."""
-    paths = [str(Path(streamer.__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
