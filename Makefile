@@ -10,8 +10,9 @@ ARGS ?=
 run: setup
 	$(BIN)/streamer demo $(ARGS)
 
+# In two processes: the tests that start whole services wait most of the time (tests/conftest.py says what runs where).
 test: setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 prove: setup
 	STREAMER_PROVE=1 $(BIN)/python -m pytest $(ARGS)

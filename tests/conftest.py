@@ -41,12 +41,17 @@ def eventually_sync(condition: Callable[[], Found], timeout: float = 5.0, what: 
     return found
 
 
+# Whole services, browsers and broken networks: one at a time, because they are all each other's network.
+_ONE_AT_A_TIME = ("e2e", "faults")
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long forms run under `make prove` only."""
-    if os.environ.get("STREAMER_PROVE"):
-        return
+    """The long forms run under `make prove` only; what may run beside what, where tests run in two processes."""
     for item in items:
-        if item.get_closest_marker("prove"):
+        room = item.path.relative_to(Path(__file__).parent).parts[0]
+        item.add_marker(pytest.mark.xdist_group("live" if room in _ONE_AT_A_TIME else str(item.path)))
+        if item.get_closest_marker("prove") and not os.environ.get("STREAMER_PROVE"):
             item.add_marker(pytest.mark.skip(reason="a long form: make prove"))
 
 
