@@ -12,7 +12,7 @@ run: setup
 
 # In two processes: the tests that start whole services wait most of the time (tests/conftest.py says what runs where).
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadscope $(ARGS)
 
 prove: setup
 	STREAMER_PROVE=1 $(BIN)/python -m pytest $(ARGS)

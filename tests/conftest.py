@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.cameras import GstCamera, Mount, ToolkitCamera
 from tests.media_factory import Spec, loopable, make
@@ -45,13 +47,26 @@ def eventually_sync(condition: Callable[[], Found], timeout: float = 5.0, what: 
 _ONE_AT_A_TIME = ("e2e", "faults")
 
 
-@pytest.hookimpl(tryfirst=True)
+class _Rooms(LoadScopeScheduling):
+    """Where tests run in two processes: all of what runs one at a time in one of them, the other files as they fit."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "live" if set(_ONE_AT_A_TIME) & set(file.split("/")) else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Who runs what."""
+    return _Rooms(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long forms run under `make prove` only; what may run beside what, where tests run in two processes."""
+    """The long forms run under `make prove` only."""
+    if os.environ.get("STREAMER_PROVE"):
+        return
     for item in items:
-        room = item.path.relative_to(Path(__file__).parent).parts[0]
-        item.add_marker(pytest.mark.xdist_group("live" if room in _ONE_AT_A_TIME else str(item.path)))
-        if item.get_closest_marker("prove") and not os.environ.get("STREAMER_PROVE"):
+        if item.get_closest_marker("prove"):
             item.add_marker(pytest.mark.skip(reason="a long form: make prove"))
 
 
