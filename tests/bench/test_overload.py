@@ -17,6 +17,7 @@ from streamer.scheduling.schedule import SchedulePolicy
 from tests.builders import MS, S, window
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 async def test_every_segment_comes_in_time_from_half_to_four_times_the_capacity(looping_clip: Path) -> None:
     """At each load every window has exactly one segment in the store, none after its deadline, and no stream is
