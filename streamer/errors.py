@@ -12,7 +12,7 @@ class UserError(StreamerError):
 
 
 class MediaError(StreamerError):
-    """Media that cannot be opened or that breaks while it is read (exit code 1)."""
+    """Media that break while they are read, or that could not be had (exit code 1)."""
 
 
 class WeightsError(StreamerError):

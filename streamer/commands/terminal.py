@@ -15,7 +15,7 @@ from rich.text import Text
 
 from streamer.commands.lines import answer
 from streamer.config import mask_text
-from streamer.errors import MediaError, StreamerError
+from streamer.errors import MediaError, StreamerError, UserError
 from streamer.messages import Segment, encode
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ def label_files(media: tuple[str, ...], as_json: bool, weights: Path | None) -> 
     """The work of `streamer label`: every file, errors told where they happen.
 
     Raises:
-        MediaError: one of the files could not be labelled to its end; the others were.
+        UserError: one of the files is none that could be labelled; the others were.
+        MediaError: one of them broke half way.
     """
     from streamer.engine import load
 
@@ -113,7 +114,9 @@ def label_files(media: tuple[str, ...], as_json: bool, weights: Path | None) -> 
     if failures:
         if len(media) == 1:
             raise failures[0]
-        raise MediaError(f"{len(failures)} of {len(media)} files could not be labelled to their end")
+        only_input = all(isinstance(failure, UserError) for failure in failures)
+        kind = UserError if only_input else MediaError
+        raise kind(f"{len(failures)} of {len(media)} files could not be labelled to their end")
 
 
 def _offline_threads() -> int:

@@ -16,7 +16,7 @@ from av.container import InputContainer
 from av.error import FFmpegError
 
 from streamer.decode import DecodeOptions
-from streamer.errors import MediaError
+from streamer.errors import MediaError, UserError
 from streamer.media import EpochStart, Geometry, SourceEvent, SourceStats
 from streamer.sources.assembly import Assembly, Target
 from streamer.sources.axis import Axis, lead_ns
@@ -107,13 +107,13 @@ def media_duration_ns(path: str | Path) -> int | None:
     """How long the file says it is; None where it does not say.
 
     Raises:
-        MediaError: it can't be opened.
+        UserError: what is named can't be opened as media.
     """
     try:
         with open_file(Path(path)) as container:
             return None if container.duration is None else container.duration * 1000
     except SourceFault as error:
-        raise MediaError(f"{path}: {error.fault.text}") from None
+        raise UserError(f"{path}: {error.fault.text}") from None
 
 
 def read_file(

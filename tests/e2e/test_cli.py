@@ -146,26 +146,28 @@ def test_a_truncated_file(clips: MakeClip, tmp_path: Path) -> None:
     [("text", "text file"), ("html", "web page"), ("empty", "empty"), ("folder", "directory"), ("missing", "no such")],
 )
 def test_what_is_no_media(tmp_path: Path, kind: str, words: str) -> None:
-    """Each gets one line that names the file and what it is instead, and exit code 1."""
+    """Each gets one line that names the file and what it is instead, and exit code 2."""
     path = (not_media(tmp_path) | {"missing": tmp_path / "missing.mp4"})[kind]
     result = streamer("label", path)
-    assert (result.returncode, result.stdout) == (1, "")
+    assert (result.returncode, result.stdout) == (2, "")
     assert re.fullmatch(rf"streamer: {re.escape(str(path))}: .*{words}.*\n", result.stderr)
 
 
 def test_several_files_of_which_some_are_broken(clips: MakeClip, tmp_path: Path) -> None:
-    """The good ones are labelled whole, each broken one gets its line, a last one counts them; exit code 1."""
+    """The good ones are labelled whole, each that is none gets its line, a last one counts them; exit code
+    2, and 1 where one of them breaks half way."""
     good = clips("whole.mp4", Spec(seconds=6, muxer_options=(("movflags", "faststart"),)))
     bad = not_media(tmp_path)
     odd = tmp_path / os.fsdecode(b"caf\xe9 [red].mp4")
     odd.write_bytes(good.read_bytes())
     result = streamer("label", "--json", bad["noise"], good, bad["html"], odd)
     found = segments_of(result)
-    assert result.returncode == 1 and list(found) == [str(good), str(tmp_path / "caf? [red].mp4")]
+    assert result.returncode == 2 and list(found) == [str(good), str(tmp_path / "caf? [red].mp4")]
     for segments in found.values():
         check_segments(segments, lasts(good))
     noise, html, count = result.stderr.splitlines()
     assert "noise.mp4" in noise and "page.mp4" in html and count.startswith("streamer: 2 of 4 files")
+    assert streamer("label", truncated(good, tmp_path / "cut.mp4"), bad["html"]).returncode == 1
     plain = streamer("label", good, odd)
     assert plain.returncode == 0 and plain.stderr == ""
     assert str(good) in plain.stdout.splitlines() and str(tmp_path / "caf? [red].mp4") in plain.stdout.splitlines()

@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from streamer.errors import MediaError
+from streamer.errors import MediaError, UserError
 from streamer.media import AudioChunk, EpochStart, Frame, Geometry, Progress
 from streamer.sources.replay import media_duration_ns, read_file
 from tests import media_factory as factory
@@ -312,7 +312,7 @@ def test_the_duration_of_a_file(clips: Clips, tmp_path: Path) -> None:
     """What the file says of its length; an error where it can't be opened."""
     duration_ns = media_duration_ns(clips("plain.mp4", Spec(seconds=4.0)))
     assert duration_ns is not None and abs(duration_ns - 4 * S) < 50 * MS
-    with pytest.raises(MediaError):
+    with pytest.raises(UserError):
         media_duration_ns(factory.not_media(tmp_path)["text"])
 
 
