@@ -10,15 +10,12 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
 
 import av
-import numpy as np
-from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
-from numpy.typing import NDArray
 
 from streamer.media import Effort, Frame, SourceStats
 from streamer.sources.continuity import Continuity
+from streamer.sources.picture import Fit, PictureConverter, upright_size
 from streamer.sources.sampling import Grid, Interval, KeyPrediction
 from streamer.sources.tracks import VideoTrack
 from streamer.sources.units import Joiner, has_picture, units_of
@@ -42,8 +39,6 @@ _HEALS_WITHIN_NS = 2 * _NS
 # Pictures wait while decoding them would take no longer than this: a key frame may make them needless, and in one go
 # they cost a third less, because caches stay warm.
 _CATCH_UP_NS = 60_000_000
-
-Fit = Literal["squash", "crop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,52 +361,8 @@ class VideoDecoder:
             if media_ns is None or not self._grid.is_due(media_ns, is_key, self._slack_ns):
                 continue
             rgb = self._convert(picture)
-            self._stats.picture = _upright_size(picture)
+            self._stats.picture = upright_size(picture)
             frames.append(Frame(media_ns, self._stands_for_ns, arrived_ns, rgb))
             self._grid.take(media_ns, is_key, self._gops.in_step_with(self._grid))
             self._stats.frames_sampled += 1
         return frames
-
-
-class PictureConverter:
-    """Decoded pictures of any size and format to uint8 `[S, S, 3]` RGB."""
-
-    def __init__(self, size: int, fit: Fit) -> None:
-        self._size = size
-        self._fit = fit
-        self._scaler = VideoReformatter()
-
-    def __call__(self, picture: av.VideoFrame) -> NDArray[np.uint8]:
-        """Convert `picture`, turned upright where its track says how the camera was held."""
-        size = self._size
-        width = height = size
-        if self._fit == "crop":
-            shorter = min(picture.width, picture.height)
-            width = max(size, round(picture.width * size / shorter))
-            height = max(size, round(picture.height * size / shorter))
-        scaled = self._scaler.reformat(
-            picture,
-            width=width,
-            height=height,
-            format="rgb24",
-            src_colorspace=_colorspace(picture),
-            interpolation=Interpolation.BILINEAR,
-            threads=1,
-        )
-        rgb: NDArray[np.uint8] = np.asarray(scaled.to_ndarray(), np.uint8)
-        if self._fit == "crop":
-            left, top = (width - size) // 2, (height - size) // 2
-            rgb = rgb[top : top + size, left : left + size]
-        turns = round(picture.rotation / 90) % 4
-        return np.ascontiguousarray(np.rot90(rgb, turns) if turns else rgb)
-
-
-def _upright_size(picture: av.VideoFrame) -> tuple[int, int]:
-    turned = round(picture.rotation / 90) % 2
-    return (picture.height, picture.width) if turned else (picture.width, picture.height)
-
-
-def _colorspace(picture: av.VideoFrame) -> int | None:
-    # Unsaid, it is BT.601 for standard definition and BT.709 above, as every player takes it (ITU-R BT.709).
-    unsaid = picture.colorspace == 2
-    return int(Colorspace.ITU709) if unsaid and picture.height >= 720 else None

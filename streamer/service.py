@@ -14,15 +14,12 @@ import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Literal
-
-from msgspec.structs import replace
 
 from streamer.answering import MAX_WINDOWS, AnsweringParts, PublishHooks, answering
 from streamer.clock import NS_PER_MS, HostClock
-from streamer.commands.options import Addresses, Options, check_exposure, configuration
-from streamer.config import Config, IceServer, StreamConfig, diff, ice_servers_of
+from streamer.commands.options import Addresses, Options, check_exposure
+from streamer.config import Config, IceServer, StreamConfig, ice_servers_of
 from streamer.engine import Engine, load
 from streamer.errors import ConflictError, StreamerError, UserError
 from streamer.http.server import Server, ServerConfig
@@ -35,6 +32,7 @@ from streamer.observe.trace import Traces
 from streamer.pipeline import Source
 from streamer.publishing.publish import PublishConfig, Publisher
 from streamer.registry import Registry
+from streamer.settings import Settings
 from streamer.sources.pool import ReaderPool
 from streamer.sources.source import SourceSettings, open_source
 from streamer.status import LabelInfo, Publication, Readiness, StreamStatus, Trace, Why
@@ -46,7 +44,6 @@ from streamer.why.explain import Graphs
 
 log = logging.getLogger(__name__)
 
-_RELOAD_EVERY_S = 0.5
 Progress = Callable[[str, int, int], None]
 # Between the starts of two streams, and for all of them together.
 _START_APART_S, _START_WITHIN_S = 0.15, 5.0
@@ -58,9 +55,7 @@ class Service:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        # Before it is read: a change from then on is one.
-        self._read_stamp = None if options.config is None else _stamp(options.config)
-        self._loaded = configuration(options)
+        self._settings = Settings(options)
         self._clock = HostClock()
         self._metrics = Metrics()
         self._freezes = FreezeWatch(self._clock)
@@ -80,7 +75,7 @@ class Service:
     @property
     def config(self) -> Config:
         """The configuration in force, the command line's words included."""
-        return self._loaded.config
+        return self._settings.config
 
     @contextlib.asynccontextmanager
     async def running(self, progress: Progress | None = None) -> AsyncIterator[Addresses]:
@@ -104,8 +99,8 @@ class Service:
             await self._computing(stack, progress)
             await asyncio.to_thread(_settle_memory)
             await self._begin_streams()
-            if self._options.config is not None:
-                await background(stack, self._reload_forever(self._options.config), "reload", self._fail)
+            assert self._registry is not None
+            await background(stack, self._settings.follow(self._registry), "reload", self._fail)
             yield addresses
 
     def heed_signals(self) -> None:
@@ -175,7 +170,7 @@ class Service:
             page=f"http://{_shown(host)}:{port}/",
             websocket=f"ws://{_shown(options.websocket[0])}:{hub.port}{served.websocket_path}",
             store=self._store.shown,
-            warnings=self._loaded.warnings,
+            warnings=self._settings.warnings,
         )
 
     async def _computing(self, stack: contextlib.AsyncExitStack, progress: Progress | None) -> None:
@@ -257,48 +252,6 @@ class Service:
         )
         self._metrics.watch("hub_closed_gone", "Subscribers that had vanished.", of_report("closed_gone"), counter=True)
         self._metrics.watch("hub_restarts", "Times the hub process was replaced.", lambda: hub.restarts, counter=True)
-
-    # -- the configuration, reread ---------------------------------------------------------------------------------
-
-    async def _reload_forever(self, path: Path) -> None:
-        before = self._read_stamp
-        while True:
-            await asyncio.sleep(_RELOAD_EVERY_S)
-            now = await asyncio.to_thread(_stamp, path)
-            # Taken in when it has stood still for a while: half a file may well read as one with fewer streams.
-            if now is not None and now == before and now != self._read_stamp:
-                self._read_stamp = now
-                await self._reload()
-            before = now
-
-    async def _reload(self) -> None:
-        """Bring the streams to what the file says now; a file with a mistake changes nothing."""
-        assert self._registry is not None
-        try:
-            loaded = await asyncio.to_thread(configuration, self._options)
-        except UserError as error:
-            log.error("the configuration was changed and can't be used; the one before stays in force: %s", error)
-            return
-        for warning in loaded.warnings:
-            if warning not in self._loaded.warnings:
-                log.warning("%s", warning)
-        old, self._loaded = self.config, loaded
-        changes = diff(old, loaded.config)
-        for name in changes.removed:
-            await self._registry.delete(name)
-        for name in [*changes.added, *changes.changed]:
-            try:
-                await self._registry.put_or_keep(name, loaded.config.streams[name])
-            except UserError as error:
-                log.error("stream %s is left as it was: %s", name, error)
-        at_once = Config()
-        fixed = {"streams": at_once.streams, "admission": at_once.admission}
-        if replace(old, **fixed) != replace(loaded.config, **fixed):
-            log.warning("settings other than `streams` and `admission` take effect at the next start")
-        log.info(
-            "configuration reread: %d added, %d changed, %d removed",
-            *map(len, (changes.added, changes.changed, changes.removed)),
-        )
 
     # -- what the HTTP side asks -----------------------------------------------------------------------------------
 
@@ -432,12 +385,3 @@ def _free_port(host: str) -> int:
 
 def _shown(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """What changes when a file is written or replaced; None while it is not there (editors replace files)."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino

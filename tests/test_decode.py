@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streamer.decode import DecodeOptions, PictureConverter, VideoDecoder
+from streamer.decode import DecodeOptions, VideoDecoder
 from streamer.media import Effort, Frame, SourceStats
+from streamer.sources.picture import PictureConverter
 from tests import media_factory as factory
 from tests.media_factory import Spec
 

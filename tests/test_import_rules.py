@@ -140,6 +140,7 @@ ASSEMBLERS = {
     "streamer.pipeline",
     "streamer.registry",
     "streamer.service",
+    "streamer.settings",
     "streamer.commands.terminal",
     "streamer.observe.trace",
 }

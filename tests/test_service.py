@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from streamer import service as services
+from streamer import settings
 from streamer.commands.options import Options
 from streamer.config import Config, IceServer, StreamConfig
 from streamer.errors import ConflictError, StreamerError, UserError
@@ -62,10 +62,10 @@ def serving(options: Options) -> tuple[Service, Orders]:
 
 
 @contextlib.asynccontextmanager
-async def reloading(service: Service, path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[asyncio.Task[None]]:
+async def reloading(service: Service, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[asyncio.Task[None]]:
     """The service looks after its file a hundred times a second."""
-    monkeypatch.setattr(services, "_RELOAD_EVERY_S", 0.01)
-    task = asyncio.create_task(service._reload_forever(path))
+    monkeypatch.setattr(settings, "_REREAD_EVERY_S", 0.01)
+    task = asyncio.create_task(service._settings.follow(service._registry))
     yield task
     assert not task.done(), "looking after the file ended"
     task.cancel()
@@ -85,7 +85,7 @@ async def test_a_change_touches_only_what_changed(
 ) -> None:
     """A stream added to the file begins, one that changed is changed, one taken out ends; the others get no order."""
     service, orders = serving(Options(config=file))
-    async with reloading(service, file, monkeypatch):
+    async with reloading(service, monkeypatch):
         write(file, "b", "c")
         await eventually(lambda: sorted(orders.orders) == [("delete", "a"), ("put", "c")])
         orders.orders.clear()
@@ -99,7 +99,7 @@ async def test_what_the_api_added_survives_a_reload(file: Path, monkeypatch: pyt
     """A stream that the file never named is not touched when the file changes."""
     service, orders = serving(Options(config=file))
     await service.put("guest", StreamConfig(source="rtsp://10.0.0.8/guest"))
-    async with reloading(service, file, monkeypatch):
+    async with reloading(service, monkeypatch):
         write(file, "b")
         await eventually(lambda: ("delete", "a") in orders.orders)
         assert "guest" in orders.running and ("delete", "guest") not in orders.orders
@@ -109,7 +109,7 @@ async def test_words_of_the_command_line_outlast_a_reload(file: Path, monkeypatc
     """A stream and a bound named on the command line stay what they are however the file changes."""
     lobby = StreamConfig(source="rtsp://10.0.0.8/lobby")
     service, orders = serving(Options(config=file, streams={"lobby": lobby}, bound_ns=700_000_000))
-    async with reloading(service, file, monkeypatch):
+    async with reloading(service, monkeypatch):
         write(file, "b", "lobby", rest="latency_bound: 3s")
         await eventually(lambda: ("delete", "a") in orders.orders)
         assert service.config.streams["lobby"] == lobby and service.config.latency_bound_ns == 700_000_000
@@ -122,7 +122,7 @@ async def test_a_mistake_changes_nothing(
 ) -> None:
     """A file that can't be used is told with the place, what was in force stays; mending it takes effect."""
     service, orders = serving(Options(config=file))
-    async with reloading(service, file, monkeypatch):
+    async with reloading(service, monkeypatch):
         file.write_text(content)
         await eventually(lambda: "stays in force" in caplog.text)
         assert f"{file}:" in caplog.text and not orders.orders
@@ -134,17 +134,17 @@ async def test_a_mistake_changes_nothing(
 async def test_a_file_that_is_replaced_or_gone_for_a_while(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is moved away changes nothing; one that is moved into its place is read."""
     service, orders = serving(Options(config=file))
-    async with reloading(service, file, monkeypatch):
+    async with reloading(service, monkeypatch):
         file.rename(file.with_suffix(".old"))
         looks = 0
-        stamp = services._stamp
+        stamp = settings._stamp
 
         def looked(path: Path) -> object:
             nonlocal looks
             looks += 1
             return stamp(path)
 
-        monkeypatch.setattr(services, "_stamp", looked)
+        monkeypatch.setattr(settings, "_stamp", looked)
         await eventually(lambda: looks > 5)
         assert not orders.orders
         write(file.with_suffix(".new"), "a", "b", "d")
@@ -162,8 +162,8 @@ async def test_a_file_that_is_being_written_is_not_read_yet(file: Path, monkeypa
         return (min(state[0], 20), 0, 0)
 
     write(file, "a")
-    monkeypatch.setattr(services, "_stamp", changing)
-    async with reloading(service, file, monkeypatch):
+    monkeypatch.setattr(settings, "_stamp", changing)
+    async with reloading(service, monkeypatch):
         await eventually(lambda: state[0] > 10)
         assert not orders.orders or state[0] > 20
         await eventually(lambda: orders.orders == [("delete", "b")])
@@ -173,7 +173,7 @@ async def test_a_change_while_the_service_starts_is_not_missed(file: Path, monke
     """What is written after the file was read, but before it is looked after, takes effect as well."""
     service, orders = serving(Options(config=file))
     write(file, "a", "b", "late")
-    async with reloading(service, file, monkeypatch):
+    async with reloading(service, monkeypatch):
         await eventually(lambda: orders.orders == [("put", "late")])
 
 
@@ -183,7 +183,7 @@ async def test_a_stream_that_cannot_be_changed_keeps_the_others_going(
     """A change that a stream refuses is told, and the other changes of the same file are made."""
     service, orders = serving(Options(config=file))
     orders.unusable = {"c"}
-    async with reloading(service, file, monkeypatch):
+    async with reloading(service, monkeypatch):
         write(file, "b", "c", "d")
         await eventually(lambda: "d" in orders.running)
         assert "stream c is left as it was" in caplog.text and ("delete", "a") in orders.orders
@@ -195,7 +195,7 @@ async def test_settings_that_wait_for_the_next_start_say_so(
     """A changed bound is not taken up by what runs, and the log says so; so it does of what has no effect yet."""
     caplog.set_level(logging.INFO)
     service, _ = serving(Options(config=file))
-    async with reloading(service, file, monkeypatch):
+    async with reloading(service, monkeypatch):
         write(file, "a", "b", rest="latency_bound: 3s\nspeech: {redact: false}")
         await eventually(lambda: "take effect at the next start" in caplog.text)
         assert "this has no effect" in caplog.text

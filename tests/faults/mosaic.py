@@ -10,8 +10,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.decode import PictureConverter
 from streamer.media import Frame
+from streamer.sources.picture import PictureConverter
 from tests.media_factory import Spec, make
 
 Pictures: TypeAlias = NDArray[np.float32]

@@ -1,0 +1,57 @@
+"""Decoded pictures to what the encoder takes: from the camera's format and size to square RGB, upright, in one go."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import av
+import numpy as np
+from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+Fit = Literal["squash", "crop"]
+
+
+class PictureConverter:
+    """Decoded pictures of any size and format to uint8 `[S, S, 3]` RGB."""
+
+    def __init__(self, size: int, fit: Fit) -> None:
+        self._size = size
+        self._fit = fit
+        self._scaler = VideoReformatter()
+
+    def __call__(self, picture: av.VideoFrame) -> NDArray[np.uint8]:
+        """Convert `picture`, turned upright where its track says how the camera was held."""
+        size = self._size
+        width = height = size
+        if self._fit == "crop":
+            shorter = min(picture.width, picture.height)
+            width = max(size, round(picture.width * size / shorter))
+            height = max(size, round(picture.height * size / shorter))
+        scaled = self._scaler.reformat(
+            picture,
+            width=width,
+            height=height,
+            format="rgb24",
+            src_colorspace=_colorspace(picture),
+            interpolation=Interpolation.BILINEAR,
+            threads=1,
+        )
+        rgb: NDArray[np.uint8] = np.asarray(scaled.to_ndarray(), np.uint8)
+        if self._fit == "crop":
+            left, top = (width - size) // 2, (height - size) // 2
+            rgb = rgb[top : top + size, left : left + size]
+        turns = round(picture.rotation / 90) % 4
+        return np.ascontiguousarray(np.rot90(rgb, turns) if turns else rgb)
+
+
+def upright_size(picture: av.VideoFrame) -> tuple[int, int]:
+    """Width and height of `picture` once it is turned upright."""
+    turned = round(picture.rotation / 90) % 2
+    return (picture.height, picture.width) if turned else (picture.width, picture.height)
+
+
+def _colorspace(picture: av.VideoFrame) -> int | None:
+    # Unsaid, it is BT.601 for standard definition and BT.709 above, as every player takes it (ITU-R BT.709).
+    unsaid = picture.colorspace == 2
+    return int(Colorspace.ITU709) if unsaid and picture.height >= 720 else None
