@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import signal
 import socket
@@ -25,6 +24,7 @@ from streamer.errors import ConflictError, StreamerError, UserError
 from streamer.http.server import Server, ServerConfig
 from streamer.hub.process import HubProcess
 from streamer.hub.settings import HubSettings
+from streamer.memory import settle_memory
 from streamer.observe.freeze import FreezeWatch
 from streamer.observe.metrics import Metrics
 from streamer.observe.stalls import StallWatch
@@ -97,7 +97,7 @@ class Service:
             redis_url = await self._storing(stack)
             addresses = await self._listening(stack, redis_url)
             await self._computing(stack, progress)
-            await asyncio.to_thread(_settle_memory)
+            await asyncio.to_thread(settle_memory)
             await self._begin_streams()
             assert self._registry is not None
             await background(stack, self._settings.follow(self._registry), "reload", self._fail)
@@ -361,13 +361,6 @@ async def _serve(service: Service, started: Callable[[Addresses], None], progres
     async with service.running(progress) as addresses:
         started(addresses)
         await service.until_stopped()
-
-
-def _settle_memory() -> None:
-    """What was loaded stays for good: the collector need not go through it again, which would hold up every thread for
-    a third of a second."""
-    gc.collect()
-    gc.freeze()
 
 
 def _free_port(host: str) -> int:

@@ -114,6 +114,7 @@ GROUND = {
     "streamer.errors",
     "streamer.loop_thread",
     "streamer.media",
+    "streamer.memory",
     "streamer.messages",
     "streamer.observe",
     "streamer.observe.*",

@@ -12,15 +12,17 @@ from streamer.answer import Answer
 from streamer.answering import Delivery
 from streamer.bench.followers import Tap
 from streamer.bench.outcomes import Account
-from streamer.clock import NS_PER_S, HostClock
+from streamer.clock import NS_PER_MS, NS_PER_S, HostClock
 from streamer.engine import Engine
 from streamer.governor import Governor
 from streamer.ledger import Ledger, Publishing
 from streamer.loop_thread import LoopThread
 from streamer.media import Window, WorkCosts
+from streamer.memory import settled_memory
 from streamer.observe.freeze import FreezeWatch
 from streamer.publishing.backlog import Unit
 from streamer.publishing.publish import Acknowledged, PublishConfig, Publisher
+from streamer.publishing.trips import Span
 from streamer.scheduling.dispatch import Dispatcher
 from streamer.scheduling.schedule import Scheduler
 from streamer.storage.embedded import EmbeddedStore
@@ -31,6 +33,7 @@ _RETENTION_NS = 60 * NS_PER_S
 _DRAIN_S = 2.0
 # An answer is on its way to the publishing loop when its window has been closed.
 _HANDED_S = 0.05
+_TOLD = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +48,15 @@ class Parts:
 
 class Hooks:
     """Who was acknowledged late for reasons that no scheduler can help: because the process did not run meanwhile
-    (`frozen`), or because of the store alone (`store_late`; also where the machine left the store no time)."""
+    (`frozen`), or because of the store alone (`store_late`; also where the machine left the store no time); of the
+    others, when they were captured, due and acknowledged, and in how much of that the store was away (`unexcused`), and
+    of the first of these how (`told`)."""
 
     def __init__(self, freezes: FreezeWatch, bound_ns: int) -> None:
         self.frozen: set[tuple[str, int]] = set()
         self.store_late: set[tuple[str, int]] = set()
+        self.unexcused: dict[tuple[str, int], tuple[int, int, int, tuple[Span, ...]]] = {}
+        self.told: list[str] = []
         self._freezes = freezes
         self._bound_ns = bound_ns
 
@@ -62,6 +69,20 @@ class Hooks:
             self.frozen.add(key)
         elif acknowledged.store_late:
             self.store_late.add(key)
+        else:
+            acked_ns = acknowledged.acked_ns
+            self.unexcused[key] = (captured_ns, unit.deadline_ns, acked_ns, acknowledged.store_spans)
+            self._tell(acknowledged, unit.segment.status, unit.deadline_ns)
+
+    def _tell(self, acknowledged: Acknowledged, status: str, deadline_ns: int) -> None:
+        if len(self.told) == _TOLD:
+            return
+        times = (acknowledged.handed_ns, acknowledged.sent_ns, acknowledged.acked_ns)
+        handed, sent, acked = ((at_ns - deadline_ns) // NS_PER_MS for at_ns in times)
+        self.told.append(
+            f"late, {status}: handed over {handed}, sent {sent} and acknowledged {acked} ms after the deadline, "
+            f"the loop stood still for {acknowledged.stalled_ns // NS_PER_MS} ms"
+        )
 
     def on_dropped(self, unit: Unit) -> None:
         """It will be missing from the feed, and be counted there."""
@@ -145,6 +166,8 @@ async def assembled(parts: Parts, account: Account) -> AsyncIterator[Assembled]:
     sys.setswitchinterval(_SWITCH_S)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(sys.setswitchinterval, interval_s)
+        # As in the service: else the collector's looks at all that is loaded would be measured.
+        stack.enter_context(settled_memory())
         embedded = await stack.enter_async_context(EmbeddedStore())
         store = Store.connect(embedded.url)
         loop = stack.enter_context(LoopThread("publish"))

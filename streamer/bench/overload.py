@@ -26,6 +26,7 @@ from streamer.bench.assembled import Assembled, Hooks, Parts, assembled
 from streamer.bench.baselines import DropOldest, UnboundedFifo
 from streamer.bench.conditions import conditions
 from streamer.bench.tally import Tally
+from streamer.bench.witness import MachineStalls, machine_stalls
 from streamer.clock import NS_PER_S
 from streamer.demo.reel import reel
 from streamer.engine import Engine, load
@@ -65,7 +66,8 @@ class Offered:
 @dataclass(slots=True)
 class Run:
     """One load. `late` leaves out, as the service does, what was late for want of the store (`store_late`) or of the
-    whole process (`frozen_late`), which stand apart.
+    whole process (`frozen_late`) or of a CPU that the machine's host took away (`machine_late`, None: nobody may look),
+    which stand apart.
 
     `goodput`: segments a second that were answered in time with labels, in parts of the capacity; `fairness`: the
     largest over the smallest part of a stream's segments that was (None: a stream had none); `answered`: the fewest and
@@ -83,6 +85,7 @@ class Run:
     duplicate: int = 0
     frozen_late: int = 0
     store_late: int = 0
+    machine_late: int | None = 0
     goodput: float = 0.0
     fairness: float | None = None
     fairness_of_turns: float = 1.0
@@ -115,7 +118,13 @@ async def measure(offered: Offered) -> dict[str, object]:
     """All loads and baselines, one after the other; tells of each on standard error."""
     engine = await asyncio.to_thread(load, "cpu", None)
     costs = await asyncio.to_thread(engine.warm_up, MAX_WINDOWS)
-    bench = _Bench(engine, costs, await asyncio.to_thread(Media, offered.clip, engine.geometry), offered)
+    media = await asyncio.to_thread(Media, offered.clip, engine.geometry)
+    async with machine_stalls() as stalls:
+        return await _measure(_Bench(engine, costs, media, offered, stalls))
+
+
+async def _measure(bench: _Bench) -> dict[str, object]:
+    engine, offered = bench.engine, bench.offered
     if offered.streams is None:
         capacity = await bench.capacity()
     else:
@@ -137,7 +146,7 @@ async def measure(offered: Offered) -> dict[str, object]:
         "runs": [asdict(entry) for entry in runs],
         "baselines": {name: [asdict(entry) for entry in entries] for name, entries in baselines.items()},
         "bound_ms": offered.bound_ns // 1_000_000,
-        "costs": asdict(costs),
+        "costs": asdict(bench.costs),
         "input": {"clip": offered.clip.name, "bytes": offered.clip.stat().st_size},
     }
 
@@ -148,6 +157,7 @@ class _Bench:
     costs: WorkCosts
     media: Media
     offered: Offered
+    stalls: MachineStalls
 
     async def capacity(self) -> float:
         """Segments a second with all work done, by the store's clock."""
@@ -178,6 +188,7 @@ class _Bench:
             levels = [parts.scheduler.ladder.level(name_of(number)) for number in range(loop.streams)]
             statistics = whole.dispatcher.statistics
         entry = Run(at, loop.streams, seconds, offered_per_second=round(loop.streams / hop_s, 1))
+        await self.stalls.refresh()
         self._judge(entry, loop, tally, capacity, whole.hooks)
         entry.busy = round(statistics.busy_ns / NS_PER_S / seconds, 3)
         entry.wasted = statistics.wasted
@@ -187,10 +198,12 @@ class _Bench:
         return entry
 
     def _judge(self, entry: Run, loop: OpenLoop, tally: Tally, capacity: float, hooks: Hooks) -> None:
-        excused = hooks.frozen | hooks.store_late
+        machine = {key for key, times in hooks.unexcused.items() if self.stalls.explains(*times)}
+        excused = hooks.frozen | hooks.store_late | machine
         entry.late = len(tally.overdue - excused)
         entry.frozen_late = len(tally.overdue & hooks.frozen)
         entry.store_late = len(tally.overdue & hooks.store_late)
+        entry.machine_late = len(tally.overdue & machine) if self.stalls.watched else None
         entry.duplicate = tally.duplicate
         entry.missing = sum(max(0, loop.windows - tally.seen[name_of(number)]) for number in range(loop.streams))
         answered = tally.answered(excused)
@@ -201,7 +214,7 @@ class _Bench:
         measured_s = (loop.windows - tally.settled_seq) * self.media.hop_ns / NS_PER_S
         entry.goodput = round(sum(counts) / measured_s / capacity, 3)
         entry.statuses, entry.latency_ms = dict(tally.counted), tally.latency_ms()
-        entry.faults = tally.faults[:_FAULTS]
+        entry.faults = [*hooks.told, *tally.faults[:_FAULTS]]
 
     def _parts(self, making: Making, bound_ns: int) -> Parts:
         scheduler = making(SchedulePolicy(max_windows=MAX_WINDOWS), self.costs)
@@ -216,7 +229,7 @@ def _open(whole: Assembled, streams: int) -> None:
 def _tell(name: str, entry: Run) -> None:
     click.echo(
         f"{name:11} {entry.at:g} x ({entry.streams} streams): late {entry.late} (and {entry.store_late} by the store, "
-        f"{entry.frozen_late} frozen), missing {entry.missing}, "
+        f"{entry.frozen_late} frozen, {entry.machine_late} by the machine), missing {entry.missing}, "
         f"duplicate {entry.duplicate}, goodput {entry.goodput:.2f} of capacity, fairness {entry.fairness} "
         f"({entry.answered[0]} to {entry.answered[1]} answers a stream), "
         f"{entry.statuses}, p50 {entry.latency_ms.get('p50')} ms, p99 {entry.latency_ms.get('p99')} ms, "

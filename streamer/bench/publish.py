@@ -12,7 +12,6 @@ is what the machine itself takes.
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import random
 import sys
@@ -29,6 +28,7 @@ from streamer.bench.conditions import conditions
 from streamer.bench.processes import cpu_seconds
 from streamer.bench.ticks import ticks
 from streamer.clock import NS_PER_MS, NS_PER_S
+from streamer.memory import settle_memory
 from streamer.messages import CoverageBody, Label, LatencyBody, Segment, Share, encode
 from streamer.publishing.backlog import Unit
 from streamer.publishing.publish import Acknowledged, Publisher
@@ -130,8 +130,7 @@ async def _measure(flow: Flow, rate: int, seconds: float) -> dict[str, object]:
         async with Publisher(store, hooks=taken) as publisher:
             await _begin(publisher, flow, taken)
             # As the service does once it is set up: what lasts is not looked through again.
-            gc.collect()
-            gc.freeze()
+            settle_memory()
             began, busy = _busy(embedded.pid)
             await _paced(publisher, flow, rate, seconds)
             ended, after = _busy(embedded.pid)

@@ -8,6 +8,7 @@ happens when a library is loaded from a slow disk, looks the same: no Python cod
 
 from __future__ import annotations
 
+import abc
 import logging
 import threading
 import time
@@ -73,7 +74,28 @@ class FreezeDetector:
         return Freeze(due_ns, now_ns)
 
 
-class FreezeWatch:
+class Freezes(abc.ABC):
+    """Somebody who knows when nothing ran."""
+
+    @abc.abstractmethod
+    def frozen_ns(self, from_ns: int, to_ns: int) -> int:
+        """Nanoseconds within `[from_ns, to_ns)` of the monotonic clock in which that was so."""
+
+    def explains(
+        self, captured_ns: int, deadline_ns: int, done_ns: int, excused: Sequence[tuple[int, int]] = ()
+    ) -> bool:
+        """Whether what was captured, due and done then was late only because the process did not run: less that time
+        it would have been in time; or its deadline passed in it, and what had piled up meanwhile was done within as
+        long again. Time in `excused` (begin and end of each stretch, apart) does not count either."""
+        over_ns, frozen_ns = done_ns - deadline_ns, self.frozen_ns(captured_ns, done_ns)
+        # A freeze is seen up to a tick shorter than it was.
+        other_ns = TICK_NS + sum(end_ns - begin_ns - self.frozen_ns(begin_ns, end_ns) for begin_ns, end_ns in excused)
+        if over_ns <= 0 or not frozen_ns or over_ns > 2 * frozen_ns + other_ns:
+            return False
+        return over_ns <= frozen_ns + other_ns or self.frozen_ns(deadline_ns, deadline_ns + TICK_NS) > 0
+
+
+class FreezeWatch(Freezes):
     """`with FreezeWatch() as freezes:` watches until the block is left. Any thread may ask.
 
     Its thread ticks 50 times a second; who needs such ticks too has itself called by it (`follow`).
@@ -125,19 +147,6 @@ class FreezeWatch:
                     break
                 frozen_ns += max(0, min(to_ns, freeze.end_ns) - max(from_ns, freeze.begin_ns))
             return frozen_ns
-
-    def explains(
-        self, captured_ns: int, deadline_ns: int, done_ns: int, excused: Sequence[tuple[int, int]] = ()
-    ) -> bool:
-        """Whether what was captured, due and done then was late only because the process did not run: less that time
-        it would have been in time; or its deadline passed in it, and what had piled up meanwhile was done within as
-        long again. Time in `excused` (begin and end of each stretch, apart) does not count either."""
-        over_ns, frozen_ns = done_ns - deadline_ns, self.frozen_ns(captured_ns, done_ns)
-        # A freeze is seen up to a tick shorter than it was.
-        other_ns = TICK_NS + sum(end_ns - begin_ns - self.frozen_ns(begin_ns, end_ns) for begin_ns, end_ns in excused)
-        if over_ns <= 0 or not frozen_ns or over_ns > 2 * frozen_ns + other_ns:
-            return False
-        return over_ns <= frozen_ns + other_ns or self.frozen_ns(deadline_ns, deadline_ns + TICK_NS) > 0
 
     def follow(self, follower: Callable[[], None]) -> Callable[[], None]:
         """Call `follower` at each tick, on the watch's thread; returns what ends that."""

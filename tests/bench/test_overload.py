@@ -24,7 +24,9 @@ async def test_every_segment_comes_in_time_from_half_to_four_times_the_capacity(
     answered with labels more than a fifth more often than another."""
     offered = Offered(looping_clip, at=(0.5, 1.0, 2.0, 4.0), seconds=5.0, capacity_s=3.0, baselines=False)
     result: dict[str, Any] = await measure(offered)
-    assert result["late"] == result["missing"] == result["duplicate"] == 0 and result["holds"], result
+    assert result["late"] == result["missing"] == result["duplicate"] == 0 and result["holds"], [
+        (run["at"], run["late"], run["missing"], run["duplicate"], run["faults"]) for run in result["runs"]
+    ]
     for run in result["runs"]:
         assert run["late"] == run["missing"] == run["duplicate"] == 0, run
         fewest, most = run["answered"]
