@@ -15,6 +15,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from msgspec import Meta, Struct, field
 
+from streamer.alertconfig import AlertConfig, OutboxConfig, PicturesConfig, SendConfig
+from streamer.configvalue import Duration, Size
 from streamer.configvalue import parse_duration_ns as parse_duration_ns
 
 NAME_PATTERN = r"[a-z0-9][a-z0-9_-]{0,63}"
@@ -70,10 +72,6 @@ def _mask_pair(part: str) -> str:
     return part
 
 
-Duration = Annotated[int, Meta(extra={"unit": "duration"})]
-Size = Annotated[int, Meta(extra={"unit": "size"})]
-
-
 class StreamConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One stream's entry, in the file and as the body of `PUT /v1/streams/{name}`.
 
@@ -111,27 +109,6 @@ class SpeechConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     redact: bool = True
 
 
-class AlertConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One rule: `when` is CEL over one segment, `stream` a glob, `send` names of the `send` section; in media time."""
-
-    name: str
-    when: Annotated[str, Meta(min_length=1, max_length=4096)]
-    stream: Annotated[str, Meta(min_length=1, max_length=64)] = "*"
-    severity: Literal["info", "warning", "critical"] = "warning"
-    for_ns: Duration = field(default=0, name="for")
-    cooldown_ns: Duration = field(default=60_000_000_000, name="cooldown")
-    send: list[str] = []
-    send_cleared: bool = False
-
-
-class SendConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where alerts are delivered: `secret` signs them; addresses of private networks only with `allow_private`."""
-
-    url: str
-    secret: str | None = None
-    allow_private: bool = False
-
-
 class IceServer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A STUN or TURN server for browsers' media."""
 
@@ -144,7 +121,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole configuration, checked: durations in nanoseconds, sizes in bytes, `${NAME}` replaced.
 
     tokens: what callers of the API must present as Bearer tokens; none: no token is asked. `allowed_origins`: web
-    pages that may use the API and the websocket beside the service's own.
+    pages that may use the API and the websocket beside the service's own. `page_url`: where people find the page, for
+    links in alerts.
     """
 
     streams: dict[str, StreamConfig] = {}
@@ -157,6 +135,9 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     allowed_origins: list[str] = []
     alerts: list[AlertConfig] = []
     send: dict[str, SendConfig] = {}
+    outbox: OutboxConfig = OutboxConfig()
+    pictures: PicturesConfig = PicturesConfig()
+    page_url: str | None = None
 
 
 def ice_servers_of(config: Config) -> list[IceServer]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import inspect
+from msgspec import Meta, inspect
+
+Duration = Annotated[int, Meta(extra={"unit": "duration"})]
+Size = Annotated[int, Meta(extra={"unit": "size"})]
 
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
 _DURATION_NS = {"ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86_400 * 10**9}

@@ -14,6 +14,8 @@ from msgspec import UNSET, Struct, UnsetType
 Status = Literal["ok", "degraded", "shed"]
 Reason = Literal["overload", "no_media", "engine", "draining"]
 EventState = Literal["open", "update", "close"]
+AlertState = Literal["firing", "cleared"]
+Severity = Literal["info", "warning", "critical"]
 StreamState = Literal["connecting", "live", "stalled", "reconnecting", "ended", "failed"]
 
 MAX_LABELS = 20
@@ -128,6 +130,43 @@ class StreamMessage(Struct, frozen=True, tag="stream", tag_field="type", kw_only
     previous: Previous | None = None
 
 
+class AlertSegment(Struct, frozen=True):
+    """The segment at which a rule fired or cleared."""
+
+    epoch: str
+    seq: int
+
+
+class Alert(Struct, frozen=True, tag="alert", tag_field="type", kw_only=True):
+    """A rule fired, or what it fired for is over; both have the same `id`.
+
+    `since`: when what the rule asks for began, `at`: when it had lasted as long as the rule wants, or was over (media
+    time, RFC 3339). `late_ms`: from `at` until it was recorded. `key`: what it stands for: of the same rule and key one
+    alert fires at a time. `labels`: those that the rule names, then the likeliest of the segment. `text`: what the
+    rule's template makes of it. `link`: the page at that moment. `pictures`: where snapshots can be had, where the rule
+    asks for them.
+    """
+
+    v: int = 1
+    stream: str
+    cursor: str | UnsetType = UNSET
+    id: str
+    rule: str
+    state: AlertState
+    severity: Severity
+    key: str
+    group: str | None = None
+    since: str
+    at: str
+    late_ms: float
+    labels: list[Label] = []
+    words: list[str] = []
+    segment: AlertSegment | None = None
+    text: str
+    link: str | None = None
+    pictures: list[str] = []
+
+
 class Hello(Struct, frozen=True, tag="hello", tag_field="type", kw_only=True):
     """The first message of a subscription: where the feed stands now."""
 
@@ -145,7 +184,7 @@ class Gap(Struct, frozen=True, tag="gap", tag_field="type", kw_only=True):
 
 
 FeedMessage = Segment | Event | StreamMessage
-WireMessage = Segment | Event | StreamMessage | Hello | Gap
+WireMessage = Segment | Event | StreamMessage | Alert | Hello | Gap
 
 _encoder = msgspec.json.Encoder()
 
