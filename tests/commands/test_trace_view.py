@@ -16,7 +16,7 @@ from streamer.commands.trace_view import waterfall
 from streamer.config import StreamConfig
 from streamer.status import TraceStage
 from tests.fake_control import FakeControl
-from tests.http.test_server import ENTRY, Client, serving, trace
+from tests.http.serving import ENTRY, Client, serving, trace
 
 
 @pytest.fixture

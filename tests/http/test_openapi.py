@@ -19,7 +19,7 @@ from streamer.http.openapi import ROUTES, document
 from streamer.http.server import Server, ServerConfig
 from streamer.observe.metrics import Metrics
 from tests.fake_control import FakeControl
-from tests.http.test_server import ENTRY, Client, segment, serving, trace
+from tests.http.serving import ENTRY, Client, segment, serving, trace
 
 DESCRIPTION = document(tokens=False)
 SKIPPED_TYPES = ("text/plain", "text/html", "*/*")

@@ -20,7 +20,7 @@ from streamer.http.whip_routes import entity_tag
 from streamer.observe.metrics import Metrics
 from tests import openapi_hooks  # noqa: F401 (importing it registers the hooks)
 from tests.fake_control import FakeControl, reason
-from tests.http.test_server import segment, trace
+from tests.http.serving import segment, trace
 
 TOKEN = "secret-of-the-fuzzer"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}

@@ -4,103 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
-import aiohttp
 import pytest
-from yarl import URL
 
 from streamer.config import StreamConfig
 from streamer.errors import AdmissionError, StoreError, UserError
 from streamer.http import answers
-from streamer.http.openapi import MAX_BODY, PROBLEM_TYPE, ROUTES
+from streamer.http.openapi import MAX_BODY
 from streamer.http.server import Server, ServerConfig
-from streamer.messages import CoverageBody, Label, LatencyBody, Segment, Share
 from streamer.observe.metrics import Metrics
-from streamer.status import Trace, TraceBatch, TraceStage
 from tests.fake_control import FakeControl
-
-ENTRY = {"source": "rtsp://user:hunter22@127.0.0.1:8554/main", "group": "front"}
-
-
-def segment(seq: int) -> Segment:
-    """A stored segment with its cursor."""
-    return Segment(
-        stream="door",
-        epoch="0192f1c6",
-        seq=seq,
-        cursor=f"{1000 + seq}-0@5f3a",
-        start="2026-11-23T04:07:08.500Z",
-        end="2026-11-23T04:07:10.500Z",
-        status="ok",
-        labels=[Label("Dog", 0.93, Share(0.44, 0.56, 0.0))],
-        coverage=CoverageBody(1.0, 0.98, 0.0),
-        latency_ms=LatencyBody(212.4, 31.0, 60.2, 118.0, 3.2),
-        bound_ms=1000,
-    )
-
-
-def trace(seq: int, epoch: str = "0192f1c6") -> Trace:
-    """A stored segment's way: 31 ms until it was closed, 60 in the queue, 118 computing, 3 to the store."""
-    spans = {"ingest": 31, "queue": 60, "compute": 118, "order": 0, "send": 1, "store": 2}
-    stages: list[TraceStage] = []
-    for name, milliseconds in spans.items():
-        at_ns = stages[-1].start_ns + stages[-1].duration_ns if stages else 0
-        stages.append(TraceStage(name, at_ns, milliseconds * 1_000_000))  # type: ignore[arg-type]
-    return Trace(
-        stream="door", epoch=epoch, seq=seq, start="2026-11-23T04:07:08.500Z", end=f"2026-11-23T04:07:{10 + seq}.500Z",
-        captured_ns=10**15, bound_ns=10**9, pictures=4, patches=3, coverage=CoverageBody(1.0, 0.98, 0.0),
-        status="degraded", reason=None, degraded=["frames"], batch=TraceBatch(881, 4, 3, 2, 120_000_000),
-        state="stored", stages=stages, total_ns=212_000_000, cursor=f"{1000 + seq}-0@5f3a",
-    )  # fmt: skip
-
-
-class Client:
-    """Asks one server."""
-
-    def __init__(self, session: aiohttp.ClientSession, base: str) -> None:
-        self._session, self.base = session, base
-
-    async def ask(self, method: str, path: str, **more: Any) -> tuple[aiohttp.ClientResponse, Any]:
-        """The response and its body, read as JSON where it is; an error must be a problem that names its status."""
-        async with self._session.request(method, URL(self.base + path, encoded=True), **more) as response:
-            body: Any = await response.read()
-            if "json" in response.content_type and body:
-                body = json.loads(body)
-            if response.status >= 400 and method != "HEAD":
-                assert response.content_type == PROBLEM_TYPE
-                assert body["status"] == response.status and body["title"] and body["detail"]
-            assert response.headers["X-Content-Type-Options"] == "nosniff"
-            assert "default-src 'none'" in response.headers["Content-Security-Policy"]
-            return response, body
-
-
-@asynccontextmanager
-async def serving(control: FakeControl, **settings: Any) -> AsyncIterator[Client]:
-    """A server in front of `control` and a client of it."""
-    server = Server(control, Metrics(), ServerConfig(port=0, **settings))
-    await server.start()
-    try:
-        async with aiohttp.ClientSession() as session:
-            yield Client(session, f"http://127.0.0.1:{server.port}")
-    finally:
-        await server.stop()
-
-
-@pytest.fixture
-def control() -> FakeControl:
-    """A service with one stream, `door`, and three segments of it."""
-    return FakeControl({"door": StreamConfig(source=ENTRY["source"])}, {"door": [segment(seq) for seq in range(3)]})
-
-
-@pytest.fixture
-async def client(control: FakeControl) -> AsyncIterator[Client]:
-    """A client of a server in front of `control`."""
-    async with serving(control) as client:
-        yield client
+from tests.http.serving import ENTRY, Client, serving, trace
 
 
 async def test_health_and_readiness(client: Client, control: FakeControl) -> None:
@@ -382,122 +298,10 @@ async def test_info_tells_where_the_websocket_is(control: FakeControl) -> None:
         assert "ws://127.0.0.1:9321" in policy and "unsafe" not in policy and "*" not in policy
 
 
-async def test_every_file_that_the_page_names_is_served(client: Client) -> None:
-    """The page and its modules load nothing that is not here, and nothing from elsewhere."""
-    _, page = await client.ask("GET", "/")
-    waiting = set(re.findall(r'"page/([^"]+)"', page.decode()))
-    assert waiting >= {"app.js", "style.css", "icon.svg"}
-    seen: set[str] = set()
-    while waiting - seen:
-        file = (waiting - seen).pop()
-        seen.add(file)
-        response, body = await client.ask("GET", f"/page/{file}")
-        assert response.status == 200, f"{file} is named and not there"
-        assert response.content_type in ("text/javascript", "text/css", "image/svg+xml", "font/woff2")
-        if response.content_type != "font/woff2":
-            assert b"https://" not in body and b"http://" not in body.replace(b"http://www.w3.org/2000/svg", b"")
-            waiting |= set(re.findall(r"""(?:from|import|url)[ (]*["']\./([^"']+)["']""", body.decode()))
-
-
-async def test_the_page_is_compressed_where_that_is_taken(client: Client) -> None:
-    """A browser that takes gzip gets the same bytes in fewer; the two forms have their own strong entity tags."""
-    answers = {}
-    for coding in ("identity", "gzip", "br, gzip;q=0.8", "gzip;q=0, br", "x-gzip"):
-        response, body = await client.ask("GET", "/page/app.js", headers={"Accept-Encoding": coding})
-        assert response.status == 200 and "Accept-Encoding" in response.headers["Vary"]
-        answers[coding] = (response.headers.get("Content-Encoding"), response.headers["ETag"], body)
-        size = int(response.headers["Content-Length"])
-        assert (size < len(body)) == (answers[coding][0] == "gzip")
-    assert [packed for packed, _, _ in answers.values()] == [None, "gzip", "gzip", None, "gzip"]
-    assert len({body for _, _, body in answers.values()}) == 1
-    tags = {packed: tag for packed, tag, _ in answers.values()}
-    assert len(set(tags.values())) == 2 and not any(tag.startswith("W/") for tag in tags.values())
-
-
-@pytest.mark.parametrize("path", ["/", "/page/app.js"])
-async def test_what_a_browser_has_is_not_sent_again(client: Client, path: str) -> None:
-    """With the entity tag it got, a browser is told that nothing changed (304), and with another it gets the file."""
-    response, _ = await client.ask("GET", path)
-    tag = response.headers["ETag"]
-    assert response.headers["Cache-Control"] == "no-cache"
-    for known, status in ((tag, 304), (f'"x", W/{tag}', 304), ("*", 304), ('"x"', 200), ("x", 200), ("", 200)):
-        response, body = await client.ask("GET", path, headers={"If-None-Match": known})
-        assert response.status == status and bool(body) == (status == 200)
-        assert response.headers["ETag"] == tag
-
-
-async def test_the_page_may_use_the_camera_and_nothing_foreign(client: Client) -> None:
-    """Its policies let it show pictures from memory and the visitor's own camera, for this origin alone."""
-    response, _ = await client.ask("GET", "/")
-    policy = dict(part.strip().split(" ", 1) for part in response.headers["Content-Security-Policy"].split(";"))
-    assert policy["default-src"] == "'none'" and policy["script-src"] == "'self'"
-    assert policy["img-src"] == "'self' data: blob:" and "mediastream:" in policy["media-src"]
-    assert "camera=(self), microphone=(self)" in response.headers["Permissions-Policy"]
-
-
 async def test_metrics_are_served(client: Client) -> None:
     """Prometheus gets its format with its content type."""
     response, body = await client.ask("GET", "/metrics")
     assert response.content_type == "text/plain" and b"streamer_build_info" in body
-
-
-@pytest.mark.parametrize(
-    ("host", "status"),
-    [
-        ("localhost:1", 200), ("127.0.0.1", 200), ("127.9.9.9:80", 200), ("[::1]:8080", 200), ("LOCALHOST", 200),
-        ("evil.example", 421), ("127.0.0.1.evil.example", 421), ("10.0.0.1", 421), ("a b", 400), ("x/y", 400),
-        ("panel.example.org", 200),
-    ],
-)  # fmt: skip
-async def test_a_local_service_is_asked_by_local_names_only(control: FakeControl, host: str, status: int) -> None:
-    """A page that points its own name at this machine reaches nothing; names that are configured do."""
-    async with serving(control, allowed_origins=("https://panel.example.org",)) as client:
-        assert (await client.ask("GET", "/v1/streams", headers={"Host": host}))[0].status == status
-
-
-@pytest.mark.parametrize(
-    ("origin", "status"),
-    [("https://evil.example", 403), ("null", 403), ("https://panel.example.org", 201), (None, 201), ("own", 201)],
-)
-async def test_foreign_pages_change_nothing(control: FakeControl, origin: str | None, status: int) -> None:
-    """A visitor's browser can't be made to add streams by somebody else's page."""
-    async with serving(control, allowed_origins=("https://panel.example.org",)) as client:
-        headers = {} if origin is None else {"Origin": client.base if origin == "own" else origin}
-        assert (await client.ask("PUT", "/v1/streams/yard", json=ENTRY, headers=headers))[0].status == status
-
-
-@pytest.mark.parametrize(
-    ("header", "status"),
-    [
-        (None, 401), ("Bearer wrong", 401), ("Bearer ", 401), ("Basic c2VjcmV0", 401), ("secret-1", 401),
-        ("Bearer sécret", 401), ("Bearer secret-1", 200), ("bearer secret-2", 200),
-    ],
-)  # fmt: skip
-async def test_tokens(control: FakeControl, header: str | None, status: int) -> None:
-    """With tokens set, a caller needs a known one; which of them does not matter."""
-    async with serving(control, tokens=("secret-1", "secret-2")) as client:
-        headers = {} if header is None else {"Authorization": header}
-        response, _ = await client.ask("GET", "/v1/streams", headers=headers)
-        assert response.status == status
-        assert ("WWW-Authenticate" in response.headers) == (status == 401)
-
-
-async def test_with_tokens_only_health_and_the_page_are_open(control: FakeControl) -> None:
-    """Everything that tells or changes something asks for a token; the page has to load before it can ask for one."""
-    async with serving(control, tokens=("secret",)) as client:
-        statuses = {
-            route.path: (await client.ask("GET", route.path.format(name="door", file="app.js", seq=0, index=0)))[
-                0
-            ].status
-            for route in ROUTES
-            if route.method == "GET"
-        }
-        assert {path for path, status in statuses.items() if status == 200} == {"/", "/page/{file}", "/healthz"}
-        assert set(statuses.values()) == {200, 401}
-        assert (await client.ask("PUT", "/v1/streams/yard", json=ENTRY))[0].status == 401
-        assert (await client.ask("DELETE", "/v1/streams/door"))[0].status == 401
-        assert (await client.ask("GET", "/v1/nothing"))[0].status == 401
-    assert list(control.entries) == ["door"]
 
 
 async def test_an_address_in_use_is_one_clear_error(control: FakeControl) -> None:

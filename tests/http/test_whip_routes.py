@@ -16,7 +16,7 @@ from streamer.http.openapi import FRAGMENT_TYPE, MAX_BODY, SDP_TYPE
 from streamer.http.whip_routes import entity_tag, ice_links
 from streamer.status import Publication
 from tests.fake_control import ANSWER, FakeControl, reason
-from tests.http.test_server import Client, serving
+from tests.http.serving import Client, serving
 
 OFFER = (
     "v=0\r\no=- 5228595038118931041 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\n"
