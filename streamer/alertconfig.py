@@ -26,6 +26,9 @@ class LimitConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     per_ns: Duration = field(default=60_000_000_000, name="per")
 
 
+USUAL_LIMIT = LimitConfig(most=6)
+
+
 class AlertConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One rule: `when` is CEL over one segment, `stream` a glob, `send` names of the `send` section; in media time.
 
@@ -60,7 +63,8 @@ class SendConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     broker, `alertmanager+https://` or `alertmanager+http://` Prometheus' Alertmanager, anything else a service that
     apprise knows.
 
-    secret: signs webhooks. allow_private: addresses of private networks are allowed. quiet, limit: as for a rule.
+    secret: signs webhooks. allow_private: addresses of private networks are allowed. quiet: as for a rule. limit: six
+    deliveries a minute unless it says otherwise (null: none); brokers and Alertmanager, which show a state, have none.
     discovery: prefix of Home Assistant's discovery topics, for brokers; empty: none.
     """
 
@@ -68,7 +72,7 @@ class SendConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     secret: str | None = None
     allow_private: bool = False
     quiet: list[QuietConfig] = []
-    limit: LimitConfig | None = LimitConfig(most=20)
+    limit: LimitConfig | None = USUAL_LIMIT
     discovery: str = "homeassistant"
 
 

@@ -15,6 +15,7 @@ import click
 
 from streamer import __version__
 from streamer.bench.commands import bench, duration
+from streamer.commands.alerts import alerts
 from streamer.config import NAME_PATTERN, StreamConfig, mask_text
 from streamer.errors import StreamerError, UserError
 
@@ -291,7 +292,7 @@ def trace(stream: str, seq: str, epoch: str | None, url: str, token: str | None,
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output, even where all is well.")
 def check(config: Path, as_json: bool) -> None:
     """Say what is wrong in a configuration, each with its place; nothing and exit code 0 where all is well."""
-    from streamer.configfile import problems
+    from streamer.commands.options import problems
 
     found = problems(config)
     if as_json:
@@ -319,6 +320,7 @@ def weights(directory: Path | None, as_json: bool) -> None:
 
 
 main.add_command(bench)
+main.add_command(alerts)
 
 
 if __name__ == "__main__":

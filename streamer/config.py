@@ -318,14 +318,8 @@ def no_effect_yet(config: Config) -> Iterator[Fault]:
             yield Fault(("streams", name, "speech"), "speech is not transcribed yet: this has no effect")
         if stream.people != "off":
             yield Fault(("streams", name, "people"), "people are not looked for yet: this has no effect")
-    unused = {
-        "speech": (config.speech != SpeechConfig(), "speech is not transcribed yet: this has no effect"),
-        "alerts": (bool(config.alerts), "rules are not evaluated yet: no alert will fire"),
-        "send": (bool(config.send), "nothing is delivered yet: this has no effect"),
-    }
-    for key, (used, text) in unused.items():
-        if used:
-            yield Fault((key,), text)
+    if config.speech != SpeechConfig():
+        yield Fault(("speech",), "speech is not transcribed yet: this has no effect")
 
 
 def _shown(text: str) -> str:

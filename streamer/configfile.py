@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
@@ -34,6 +34,15 @@ _PLAIN_TAGS = frozenset({"str", "int", "float", "bool", "null", "timestamp", "va
 _BAD: Any = object()
 _ROOT = inspect.type_info(Config)
 
+Further = Callable[[Config], Iterable[Fault]]
+"""What is wrong with a configuration beyond what this room can tell: rules and receivers are checked by rooms that know
+their languages."""
+
+
+def nothing_further(config: Config) -> Iterable[Fault]:
+    """No further faults."""
+    return ()
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -43,13 +52,15 @@ class Loaded:
     warnings: list[str]
 
 
-def load(path: str | FilePath, environment: Mapping[str, str] | None = None) -> Loaded:
+def load(
+    path: str | FilePath, environment: Mapping[str, str] | None = None, further: Further = nothing_further
+) -> Loaded:
     """The configuration in the file at `path`; `${NAME}` is looked up in `environment` (default: the process's).
 
     Raises:
         UserError: the file can't be read or something in it is wrong; names the first place, counts the others.
     """
-    reading = _read(path, environment)
+    reading = _read(path, environment, further)
     found = reading.lines(reading.faults)
     if found or reading.config is None:
         more = f" (and {len(found) - 1} more: streamer check {path} shows all)" if len(found) > 1 else ""
@@ -57,9 +68,11 @@ def load(path: str | FilePath, environment: Mapping[str, str] | None = None) -> 
     return Loaded(reading.config, reading.lines(no_effect_yet(reading.config)))
 
 
-def problems(path: str | FilePath, environment: Mapping[str, str] | None = None) -> list[str]:
+def problems(
+    path: str | FilePath, environment: Mapping[str, str] | None = None, further: Further = nothing_further
+) -> list[str]:
     """Everything that is wrong with the file at `path`, as `file:line:column: what; remedy`, in the file's order."""
-    reading = _read(path, environment)
+    reading = _read(path, environment, further)
     return reading.lines(reading.faults)
 
 
@@ -82,8 +95,8 @@ def parse_stream_entry(body: bytes) -> StreamConfig:
     return entry
 
 
-def _read(path: str | FilePath, environment: Mapping[str, str] | None) -> _Reading:
-    reading = _Reading(str(path), os.environ if environment is None else environment)
+def _read(path: str | FilePath, environment: Mapping[str, str] | None, further: Further) -> _Reading:
+    reading = _Reading(str(path), os.environ if environment is None else environment, further)
     text = ""
     try:
         text = _text_of(FilePath(path))
@@ -144,11 +157,12 @@ def _guard_depth(text: str) -> None:
 class _Reading:
     """One file being read: values come out of `read`, faults and places are collected on the way."""
 
-    def __init__(self, file: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, file: str, environment: Mapping[str, str], further: Further) -> None:
         self.config: Config | None = None
         self.faults: list[Fault] = []
         self._file = file
         self._environment = environment
+        self._further = further
         self._places: dict[Path, tuple[int, int]] = {}
         self._used: dict[str, str] = {}
         self._nodes = 0
@@ -167,6 +181,7 @@ class _Reading:
         self.config = value
         # A name or reference that is wrong is told even where other values are too.
         self.faults.extend(check(value))
+        self.faults.extend(self._further(value))
 
     def fault_at(self, place: tuple[int, int], text: str) -> None:
         """Note what is wrong where there is no value that could carry a path."""

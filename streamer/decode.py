@@ -15,7 +15,8 @@ import av
 
 from streamer.media import Effort, Frame, SourceStats
 from streamer.sources.continuity import Continuity
-from streamer.sources.picture import Fit, PictureConverter, upright_size
+from streamer.sources.picture import Fit, PictureConverter, turns_of, upright_size
+from streamer.sources.ring import PacketRing
 from streamer.sources.sampling import Grid, Interval, KeyPrediction
 from streamer.sources.tracks import VideoTrack
 from streamer.sources.units import Joiner, has_picture, units_of
@@ -71,12 +72,21 @@ class VideoDecoder:
 
     Args:
         size: S of the `[S, S, 3]` pictures made.
+        ring: takes each whole picture too, as it is.
     """
 
     def __init__(
-        self, stream: VideoTrack, size: int, frames_per_second: int, options: DecodeOptions, stats: SourceStats
+        self,
+        stream: VideoTrack,
+        size: int,
+        frames_per_second: int,
+        options: DecodeOptions,
+        stats: SourceStats,
+        ring: PacketRing | None = None,
     ) -> None:
         self._context = stream.codec_context
+        self._ring = PacketRing(stats) if ring is None else ring
+        self._ring.describe(self._context)
         self._options = options
         self._stats = stats
         self._grid = Grid(frames_per_second)
@@ -121,6 +131,7 @@ class VideoDecoder:
         self._continuity.restart()
         self._order_ns = None
         for held in self._joiner.flush():
+            self._ring.add(held, floor_ns - 1, floor_ns)
             self._pending.append(_Pending(held, floor_ns - 1, held.is_keyframe))
             self._pending_bytes += held.size
         for item in self._pending:
@@ -175,6 +186,7 @@ class VideoDecoder:
     def _take(self, packet: av.Packet[av.VideoStream], arrived_ns: int) -> list[Frame]:
         media_ns, is_key = packet.pts, packet.is_keyframe
         assert media_ns is not None
+        self._ring.add(packet, media_ns, arrived_ns)
         if is_key:
             self._gops.add(media_ns)
         self._count_group(is_key)
@@ -362,6 +374,7 @@ class VideoDecoder:
                 continue
             rgb = self._convert(picture)
             self._stats.picture = upright_size(picture)
+            self._ring.turn(turns_of(picture))
             frames.append(Frame(media_ns, self._stands_for_ns, arrived_ns, rgb))
             self._grid.take(media_ns, is_key, self._gops.in_step_with(self._grid))
             self._stats.frames_sampled += 1

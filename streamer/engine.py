@@ -273,7 +273,9 @@ def prepare(weights_dir: Path | None, progress: Progress | None = None) -> list[
     """
     checkpoint, files = _ready(weights_dir, progress)
     parts = [("checkpoint", checkpoint.path), ("frame encoder", files.quickest_frame()), ("audio encoder", files.audio)]
-    return [*parts, ("fusion", files.fusion)]
+    # Only who wants pictures of alerts needs it: where it can't be had, all else works.
+    faces = weights.fetch(weights_dir, progress, (weights.FACES,)).files
+    return [*parts, ("fusion", files.fusion), *((name, path) for name, path in faces.items())]
 
 
 def _ready(weights_dir: Path | None, progress: Progress | None) -> tuple[checkpoints.Checkpoint, export.Exported]:

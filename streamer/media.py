@@ -98,6 +98,10 @@ class SourceStats:
     drops: dict[str, int] = field(default_factory=dict)
     picture: tuple[int, int] | None = None
     """Width and height of the camera's own pictures, upright; None before the first."""
+    kept_bytes: int = 0
+    """Encoded pictures in the stream's ring now."""
+    kept_lost: int = 0
+    """Groups of pictures that were too long for the ring."""
 
     def drop(self, reason: str, count: int = 1) -> None:
         """Count `count` items not used, under `reason` (e.g. `late`, `corrupt`, `preroll`, `overflow`)."""

@@ -1,8 +1,8 @@
 """The service as a whole: starts every room in order, keeps the streams, stops in order.
 
-Start: store, publisher, hub, HTTP side (so that `/readyz` can say what is still missing), engine, streams. Stop, within
-5 s: streams (what was accepted is answered and published), publisher, hub (subscribers get a close frame), HTTP side,
-store.
+Start: store, publisher, hub, HTTP side (so that `/readyz` can say what is still missing), alerts, engine, streams.
+Stop, within 5 s: streams (what was accepted is answered and published), publisher, alerts, hub (subscribers get a close
+frame), HTTP side, store.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Literal
 
+from streamer.alert_desk import AlertDesk
+from streamer.alerting import Alerting
+from streamer.alerts.settings import AlertsSettings
 from streamer.answering import MAX_WINDOWS, AnsweringParts, PublishHooks, answering
 from streamer.clock import NS_PER_MS, HostClock
 from streamer.commands.options import Addresses, Options, check_exposure
@@ -24,11 +27,13 @@ from streamer.errors import ConflictError, StreamerError, UserError
 from streamer.http.server import Server, ServerConfig
 from streamer.hub.process import HubProcess
 from streamer.hub.settings import HubSettings
+from streamer.labelnames import label_names
 from streamer.memory import settle_memory
 from streamer.observe.freeze import FreezeWatch
 from streamer.observe.metrics import Metrics
 from streamer.observe.stalls import StallWatch
 from streamer.observe.trace import Traces
+from streamer.picturing import Picturing
 from streamer.pipeline import Source
 from streamer.publishing.publish import PublishConfig, Publisher
 from streamer.registry import Registry
@@ -64,6 +69,17 @@ class Service:
         self._metrics.watch_stalls(self._stalls)
         self._traces = Traces()
         self._why = WhyDesk(self._clock, self._shows, self._metrics)
+        self._alerts = Alerting(self._alert_settings, self._metrics, self._fail)
+        self.alerting = AlertDesk(self._alert_settings)
+        self._outbox = self.config.outbox
+        self._redis_url = self._page_url = ""
+        self._picturing = Picturing(
+            lambda: self.config,
+            lambda: {} if self._registry is None else self._registry.live,
+            self._clock,
+            self._metrics,
+            options.weights,
+        )
         self._pool = ReaderPool()
         self._engine: Engine | None = None
         self._registry: Registry | None = None
@@ -94,11 +110,13 @@ class Service:
             stack.enter_context(self._stalls)
             self._stalls.watch("main", asyncio.get_running_loop())
             stack.enter_context(self._pool)
-            redis_url = await self._storing(stack)
-            addresses = await self._listening(stack, redis_url)
+            self._redis_url = await self._storing(stack)
+            addresses = await self._listening(stack, self._redis_url)
+            await stack.enter_async_context(self._alerts.running())
             await self._computing(stack, progress)
             await asyncio.to_thread(settle_memory)
             await self._begin_streams()
+            await stack.enter_async_context(self._picturing.running())
             assert self._registry is not None
             await background(stack, self._settings.follow(self._registry), "reload", self._fail)
             yield addresses
@@ -166,8 +184,9 @@ class Service:
         stack.push_async_callback(server.stop)
         self._watch_hub(hub)
         assert self._store is not None
+        self._page_url = f"http://{_shown(host)}:{port}"
         return Addresses(
-            page=f"http://{_shown(host)}:{port}/",
+            page=f"{self._page_url}/",
             websocket=f"ws://{_shown(options.websocket[0])}:{hub.port}{served.websocket_path}",
             store=self._store.shown,
             warnings=self._settings.warnings,
@@ -236,6 +255,23 @@ class Service:
             await self._registry.put_or_keep(name, entry)
         except UserError as error:
             log.error("stream %s is left out: %s", name, error)
+
+    def _alert_settings(self) -> AlertsSettings:
+        """What the alerts process goes by now; where the outbox is stays as it was at the start."""
+        config, registry = self.config, self._registry
+        entries = dict(config.streams)
+        if registry is not None:
+            entries |= {name: registry.config_of(name) for name in registry.names}
+        return AlertsSettings(
+            redis_url=self._redis_url,
+            rules=list(config.alerts),
+            send=dict(config.send),
+            outbox=self._outbox,
+            groups={name: entry.group for name, entry in entries.items() if entry.group is not None},
+            labels=label_names() if config.alerts else None,
+            retention_ns=config.redis.retention_ns,
+            page_url=config.page_url or self._page_url,
+        )
 
     # -- what is measured of the whole -----------------------------------------------------------------------------
 
@@ -321,6 +357,10 @@ class Service:
     async def picture(self, name: str, index: int | None) -> bytes | None:
         """A sampled picture that is kept, as JPEG, the newest where `index` is None; None where it is not kept."""
         return self._why.kept.picture(name, index)
+
+    async def alert_picture(self, alert: str, name: str) -> bytes | None:
+        """A picture of an alert, finished and with its faces blurred; None where there is none (any more)."""
+        return await self._picturing.picture(alert, name)
 
     def readiness(self) -> Readiness:
         """Whether segments are answered and published now."""

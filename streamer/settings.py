@@ -1,4 +1,5 @@
-"""The configuration in force: read at the start and whenever its file changes; streams follow, the rest waits."""
+"""The configuration in force: read at the start and whenever its file changes; streams and alerts follow, the rest
+waits."""
 
 from __future__ import annotations
 
@@ -82,14 +83,25 @@ class Settings:
                 await registry.put_or_keep(name, loaded.config.streams[name])
             except UserError as error:
                 log.error("stream %s is left as it was: %s", name, error)
-        at_once = Config()
-        fixed = {"streams": at_once.streams, "admission": at_once.admission}
-        if replace(old, **fixed) != replace(loaded.config, **fixed):
-            log.warning("settings other than `streams` and `admission` take effect at the next start")
+        if _at_start_only(old) != _at_start_only(loaded.config):
+            log.warning("settings other than `streams`, `admission`, `alerts` and `send` take effect at the next start")
         log.info(
             "configuration reread: %d added, %d changed, %d removed",
             *map(len, (changes.added, changes.changed, changes.removed)),
         )
+
+
+def _at_start_only(config: Config) -> Config:
+    """The settings that a running service does not follow, the others at their defaults."""
+    plain = Config()
+    return replace(
+        config,
+        streams=plain.streams,
+        admission=plain.admission,
+        alerts=plain.alerts,
+        send=plain.send,
+        page_url=plain.page_url,
+    )
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

@@ -9,6 +9,7 @@ from streamer.config import IceServer, StreamConfig, mask_url
 from streamer.errors import ConflictError, StreamerError, UserError
 from streamer.messages import CoverageBody, Segment, Share, encode
 from streamer.status import HeatMap, LabelInfo, Moment, Publication, Readiness, StreamStatus, Trace, Why
+from tests.fake_alerts import FakeAlerts
 
 ANSWER = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n"
 
@@ -18,7 +19,8 @@ class FakeControl:
     """Keeps what it is told; `broken` is raised by whatever would need the store. `levels`: streams that stand on the
     degrade ladder, with what is left out for them; `ways`: traces, the newest first. `sessions`: the fragments that
     each session of a publisher got, by stream and session; `servers`: its ICE servers; `pictures`: JPEGs kept, by
-    stream, the newest last; `reasons`: what labels rest on."""
+    stream, the newest last; `reasons`: what labels rest on; `alerting`: alerts and rules; `alert_pictures`:
+    their pictures, by alert and name."""
 
     entries: dict[str, StreamConfig] = field(default_factory=dict)
     past: dict[str, list[Segment]] = field(default_factory=dict)
@@ -31,6 +33,8 @@ class FakeControl:
     servers: list[IceServer] = field(default_factory=list)
     pictures: dict[str, list[bytes]] = field(default_factory=dict)
     reasons: list[Why] = field(default_factory=list)
+    alerting: FakeAlerts = field(default_factory=FakeAlerts)
+    alert_pictures: dict[tuple[str, str], bytes] = field(default_factory=dict)
 
     def streams(self) -> list[StreamStatus]:
         return [self._status(name) for name in self.entries]
@@ -131,6 +135,9 @@ class FakeControl:
             raise UserError(f"label: the model has no {label!r}")
         found = (why for why in self.reasons if (why.stream, why.seq, why.label) == (name, seq, label))
         return next((why for why in found if epoch in (None, why.epoch)), None)
+
+    async def alert_picture(self, alert: str, name: str) -> bytes | None:
+        return self.alert_pictures.get((alert, name))
 
     async def picture(self, name: str, index: int | None) -> bytes | None:
         kept = self.pictures.get(name, [])

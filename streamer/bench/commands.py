@@ -179,3 +179,23 @@ def overload(
 
     offered = Offered(clip or default_clip(), at or AT, seconds, streams=streams_at_capacity, bound_ns=latency_bound)
     measure(offered, as_json)
+
+
+@bench.command()
+@_json
+@click.option(
+    "--rate", type=click.IntRange(1, 1000), default=50, show_default=True, help="Alerts a second, one after another."
+)
+@click.option("--seconds", type=click.FloatRange(1, 3600), default=8, show_default=True, help="How long they come.")
+@click.option(
+    "--storm", type=click.IntRange(10, 100_000), default=1000, show_default=True, help="Streams that fire at once."
+)
+@click.option(
+    "--pairs", type=click.IntRange(10, 1_000_000), default=10_000, show_default=True, help="Pairs of rule and stream."
+)
+def alerts(as_json: bool, rate: int, seconds: float, storm: int, pairs: int) -> None:
+    """How soon an alert is on its way after its segment, how many a second are recorded, and what rules cost."""
+    from streamer.bench.alerts import Offered
+    from streamer.bench.alerts import run as measure
+
+    measure(Offered(rate=rate, seconds=seconds, storm=storm, pairs=pairs), as_json)

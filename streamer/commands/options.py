@@ -8,6 +8,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from streamer import configfile
+from streamer.alertcheck import check_alerts
 from streamer.config import Config, StreamConfig, check
 from streamer.errors import UserError
 
@@ -45,7 +46,11 @@ def configuration(options: Options) -> configfile.Loaded:
     Raises:
         UserError: the file, or what the command line says, can't be used.
     """
-    loaded = configfile.Loaded(Config(), []) if options.config is None else configfile.load(options.config)
+    loaded = (
+        configfile.Loaded(Config(), [])
+        if options.config is None
+        else configfile.load(options.config, further=check_alerts)
+    )
     config = loaded.config
     streams = {**config.streams, **options.streams}
     if options.redis_url is not None:
@@ -57,6 +62,11 @@ def configuration(options: Options) -> configfile.Loaded:
     if faults:
         raise UserError("; ".join(faults))
     return configfile.Loaded(config, loaded.warnings)
+
+
+def problems(path: Path) -> list[str]:
+    """Everything that is wrong with the file at `path`, rules and receivers included, a line each."""
+    return configfile.problems(path, further=check_alerts)
 
 
 def check_exposure(options: Options, config: Config) -> None:

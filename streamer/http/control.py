@@ -4,13 +4,66 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
+from streamer.alertstatus import (
+    AlertDetail,
+    AlertList,
+    AlertQuery,
+    DeliveryStatus,
+    RuleStatus,
+    RuleTry,
+    Snooze,
+    TrialReport,
+)
 from streamer.config import IceServer, StreamConfig
 from streamer.status import LabelInfo, Publication, Readiness, StreamStatus, Trace, Why
+
+
+class AlertControl(Protocol):
+    """What may be asked of alerts; as `Control`, a `StreamerError` becomes a problem (503)."""
+
+    async def alerts(self, query: AlertQuery) -> AlertList:
+        """Alerts, the newest first."""
+        ...
+
+    async def alert(self, name: str) -> AlertDetail | None:
+        """One alert with its deliveries, None where there is none of that id."""
+        ...
+
+    async def resend(self, delivery: str) -> DeliveryStatus | None:
+        """Have a delivery sent (again) whatever became of it; None where there is none of that id."""
+        ...
+
+    async def rules(self) -> list[RuleStatus]:
+        """The rules in force."""
+        ...
+
+    async def snooze(self, rule: str | None, stream: str | None, span_ns: int) -> Snooze | None:
+        """Record alerts of a rule (None: of all), of streams like the glob `stream` (None: of all), without sending
+        them for so long; None where there is no such rule."""
+        ...
+
+    async def unsnooze(self, rule: str | None, stream: str | None) -> bool:
+        """End that snooze; False where none is in force."""
+        ...
+
+    async def try_rule(self, trial: RuleTry) -> TrialReport | None:
+        """What a rule would have done with what the store holds; None where there is no rule of the name given.
+
+        Raises:
+            UserError: the rule can't be used (400).
+            StreamerError: another is being tried, or the store is away (503).
+        """
+        ...
 
 
 class Control(Protocol):
     """Every method that waits may be cancelled, and leaves nothing behind then. A `StreamerError` becomes a problem
     (503 unless its kind says otherwise), and its text is shown."""
+
+    @property
+    def alerting(self) -> AlertControl:
+        """What fires, who is told, and the rules."""
+        ...
 
     def streams(self) -> list[StreamStatus]:
         """All streams now."""
@@ -103,6 +156,11 @@ class Control(Protocol):
             UserError: the model has no such label (400).
             StreamerError: too busy with what has a deadline (503).
         """
+        ...
+
+    async def alert_picture(self, alert: str, name: str) -> bytes | None:
+        """A picture of an alert, finished and with its faces blurred; None where it is not made yet, was not asked for,
+        or is gone."""
         ...
 
     async def picture(self, name: str, index: int | None) -> bytes | None:

@@ -6,12 +6,24 @@ The server gives every operation here its handler and serves no other, so the de
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 from msgspec import Struct
 
 from streamer import __version__
+from streamer.alertstatus import (
+    GLOB_PATTERN,
+    AlertDetail,
+    AlertFilter,
+    AlertList,
+    DeliveryStatus,
+    RuleList,
+    RuleTry,
+    Snooze,
+    SnoozeOrder,
+    TrialReport,
+)
 from streamer.config import NAME_PATTERN, StreamConfig
 from streamer.messages import Segment
 from streamer.status import Info, LabelInfo, Readiness, StreamStatus, Trace, Why
@@ -20,12 +32,17 @@ MAX_SEGMENTS = 1000
 DEFAULT_SEGMENTS = 100
 MAX_TRACES = 240
 DEFAULT_TRACES = 20
+MAX_ALERTS = 200
+DEFAULT_ALERTS = 50
+ALERT_STATES: tuple[str, ...] = get_args(AlertFilter)
+DELIVERY_PATTERN = r"[0-9A-Za-z._-]{1,128}"
 MAX_BODY = 64 * 1024
 MAX_LABEL = 100
 PROBLEM_TYPE = "application/problem+json"
 SDP_TYPE = "application/sdp"
 FRAGMENT_TYPE = "application/trickle-ice-sdpfrag"
 JPEG_TYPE = "image/jpeg"
+MP4_TYPE = "video/mp4"
 
 
 class Problem(Struct, kw_only=True, omit_defaults=True):
@@ -131,6 +148,28 @@ _IF_MATCH = Parameter("If-Match", "header", "The ETag of the answer to the offer
 _IF_NONE_MATCH = Parameter("If-None-Match", "header", "The ETag of what is here already.", {"type": "string"})
 _PAGE_HEADERS = (("ETag", "Names these bytes."),)
 _ICE_SERVERS = ("Link", 'A STUN or TURN server that may be used, with `rel="ice-server"`; one header for each.')
+_RULE = Parameter(
+    "name", "path", "The rule's name; `*` for all rules.", {"type": "string", "pattern": rf"^({NAME_PATTERN}|\*)$"}
+)
+_ALERT = Parameter("id", "path", "The alert's id.", {"type": "string", "pattern": "^[0-9a-f]{16}$"})
+_DELIVERY = Parameter("id", "path", "The delivery's id.", {"type": "string", "pattern": f"^{DELIVERY_PATTERN}$"})
+_OF_STREAM = Parameter("stream", "query", "Of this stream alone.", _NAME.schema)
+_OF_STREAMS = Parameter(
+    "stream", "query", "The snooze of streams like this alone.", {"type": "string", "pattern": GLOB_PATTERN}
+)
+_ALERTS = (
+    Parameter("rule", "query", "Of this rule alone.", _NAME.schema),
+    _OF_STREAM,
+    Parameter(
+        "state", "query", "Those that fire now, those that are over, or those with a delivery that was given up.",
+        {"type": "string", "enum": list(ALERT_STATES)},
+    ),
+    Parameter("since", "query", "Recorded then or later.", {"type": "string", "format": "date-time"}),
+    Parameter(
+        "before", "query", "The `next` of a list: go on from there.", {"type": "string", "pattern": "^[0-9]{1,18}$"}
+    ),
+    _limit("alerts", DEFAULT_ALERTS, MAX_ALERTS),
+)  # fmt: skip
 _STREAM = "/v1/streams/{name}"
 _WHIP = _STREAM + "/whip"
 _WHIP_SESSION = _WHIP + "/{session}"
@@ -198,6 +237,36 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "GET", "/v1/segments/{name}", "list_segments", "Past segments.", {200: SegmentList}, (404, 503),
         (_NAME, *_RANGE),
+    ),
+    Route("GET", "/v1/alerts", "list_alerts", "Alerts, the newest first.", {200: AlertList}, (503,), _ALERTS),
+    Route(
+        "GET", "/v1/alerts/{id}", "get_alert", "One alert, with its deliveries.", {200: AlertDetail}, (404, 503),
+        (_ALERT,),
+    ),
+    Route(
+        "GET", "/v1/alerts/{id}/pictures/snapshot.jpg", "get_alert_snapshot",
+        "The picture of an alert, faces blurred.", {200: JPEG_TYPE}, (404, 503), (_ALERT,),
+    ),
+    Route(
+        "GET", "/v1/alerts/{id}/pictures/clip.mp4", "get_alert_clip", "The clip of an alert, faces blurred.",
+        {200: MP4_TYPE}, (404, 503), (_ALERT,),
+    ),
+    Route(
+        "POST", "/v1/alerts/deliveries/{id}/resend", "resend_delivery", "Send a delivery again, whatever became of it.",
+        {200: DeliveryStatus}, (404, 503), (_DELIVERY,),
+    ),
+    Route("GET", "/v1/rules", "list_rules", "The rules, with what they do.", {200: RuleList}, (503,)),
+    Route(
+        "POST", "/v1/rules/try", "try_rule", "What a rule would have done with what the store holds.",
+        {200: TrialReport}, (404, 408, 413, 503), (), RuleTry,
+    ),
+    Route(
+        "PUT", "/v1/rules/{name}/snooze", "snooze_rule", "Record a rule's alerts without sending them for a while.",
+        {200: Snooze}, (404, 408, 413, 503), (_RULE,), SnoozeOrder,
+    ),
+    Route(
+        "DELETE", "/v1/rules/{name}/snooze", "unsnooze_rule", "End a snooze.", {204: None}, (404, 503),
+        (_RULE, _OF_STREAMS),
     ),
     Route("GET", "/v1/labels", "list_labels", "The names that can appear.", {200: LabelList}, (503,)),
 )  # fmt: skip

@@ -13,11 +13,13 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from streamer.errors import AdmissionError, ConflictError, StreamerError, UserError
+from streamer.http.alert_routes import AlertRoutes
 from streamer.http.answers import TOKEN_KNOWN, problem_answer
 from streamer.http.caller import Admittance, Refused
 from streamer.http.connection import SECURITY_HEADERS, Connection
 from streamer.http.control import Control
 from streamer.http.openapi import MAX_BODY, ROUTES
+from streamer.http.picture_routes import PictureRoutes
 from streamer.http.site_routes import ServerConfig, SiteRoutes
 from streamer.http.stream_routes import StreamRoutes
 from streamer.http.whip_routes import WhipRoutes
@@ -41,7 +43,13 @@ class Server:
     def __init__(self, control: Control, metrics: Metrics, config: ServerConfig) -> None:
         self._config = config
         self._admittance = Admittance(config.host, config.tokens, config.allowed_origins)
-        parts = (SiteRoutes(control, metrics, config), StreamRoutes(control), WhipRoutes(control))
+        parts = (
+            SiteRoutes(control, metrics, config),
+            StreamRoutes(control),
+            WhipRoutes(control),
+            AlertRoutes(control),
+            PictureRoutes(control),
+        )
         self.handlers: dict[str, Handler] = {
             route.operation: getattr(part, route.operation)
             for part in parts

@@ -168,6 +168,9 @@ class Tail:
         items = self.items(page)
         for item in items:
             message = item.envelope
+            if message.type == "alert":
+                # Written once, by another writer, and after its stream's end too, which it does not undo.
+                continue
             item.repeats = self._repeats.is_repeat(message, json[item.id], again=item.id in page.again)
             if message.type == "stream" and message.state == "ended":
                 self.streams.discard(message.stream)

@@ -5,6 +5,7 @@
 // served is what is in the repository, and no view needs more state than one stream's last ten minutes.
 
 import { Alerts } from "./alerts.js";
+import { registerAlerts } from "./alertview.js";
 import { context, TokenNeeded } from "./context.js";
 import { Feed } from "./feed.js";
 import { registerPast } from "./past.js";
@@ -56,6 +57,17 @@ async function begin() {
   });
   context.poll();
   start();
+  showFiring();
+}
+
+// What fires already when the page is opened: the websocket tells only of what comes.
+async function showFiring() {
+  try {
+    const firing = await context.ask("v1/alerts?state=firing&limit=50");
+    for (const { fired } of firing.alerts.toReversed()) alerts.take(fired);
+  } catch (error) {
+    console.debug(error);
+  }
 }
 
 function feedUrl(info) {
@@ -70,6 +82,7 @@ const wall = new Wall(context, alerts);
 register("/", wall);
 registerStream(context, register, alerts);
 registerPast(context, register);
+registerAlerts(context, register);
 registerPublish(context, register);
 context.onMessage((message) => {
   if (message.type !== "alert") return;

@@ -8,6 +8,7 @@ from streamer.decode import DecodeOptions, VideoDecoder
 from streamer.media import Effort, Progress, SourceEvent, SourceStats
 from streamer.sources.axis import Stamp
 from streamer.sources.faults import SourceFault
+from streamer.sources.ring import PacketRing
 from streamer.sources.sound import AudioDecoder
 from streamer.sources.tracks import Tracks
 
@@ -35,14 +36,22 @@ class Assembly:
     Args:
         ended_after_ns: a track that is so far behind the other counts as read as far as that (files: one track may end
             early), None: never.
+        ring: takes the pictures as they come, too.
     """
 
-    def __init__(self, tracks: Tracks, target: Target, stats: SourceStats, ended_after_ns: int | None = None) -> None:
+    def __init__(
+        self,
+        tracks: Tracks,
+        target: Target,
+        stats: SourceStats,
+        ended_after_ns: int | None = None,
+        ring: PacketRing | None = None,
+    ) -> None:
         options = target.options
         self._video: VideoDecoder | None = None
         self._audio: AudioDecoder | None = None
         if tracks.video is not None:
-            self._video = VideoDecoder(tracks.video, target.frame_size, target.frames_per_second, options, stats)
+            self._video = VideoDecoder(tracks.video, target.frame_size, target.frames_per_second, options, stats, ring)
         if tracks.audio is not None:
             self._audio = AudioDecoder(tracks.audio, target.sample_rate, stats)
         self._ended_after_ns = ended_after_ns

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from streamer.channel import Channel
 from streamer.clock import Clock
+from streamer.footage import Footage
 from streamer.media import Effort, EpochStart, SourceEvent, SourceStats, StateChange
 from streamer.sources.assembly import Target
 from streamer.sources.faults import Fault
@@ -24,6 +25,7 @@ _S = 1_000_000_000
 _STOP_S = 0.5
 # Readers given up on that have not ended yet; with so many, no further is started.
 _ABANDONED = 3
+_RECALL_S = 5.0
 
 
 def droppable(event: SourceEvent) -> bool:
@@ -43,6 +45,10 @@ class AnyReader(Protocol):
     def start(self) -> None: ...
 
     def tell(self, trickle: Trickle) -> None: ...
+
+    def keep(self, on: bool) -> None: ...
+
+    def recall(self, begin_ns: int, end_ns: int, answer: Callable[[Footage | None], None]) -> None: ...
 
     def stop(self) -> None: ...
 
@@ -83,6 +89,7 @@ class LiveSource:
         self._abandoned: list[AnyReader] = []
         self._epochs = 0
         self._effort: Effort = "all"
+        self._keeps = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
 
@@ -103,6 +110,31 @@ class LiveSource:
         pictures left out are counted as `eased`.
         """
         self._effort = effort
+
+    def keep(self, on: bool) -> None:
+        """Keep the last seconds of pictures, encoded and in memory alone, for `footage`, or drop them at once. It holds
+        across reconnects; what a connection brought goes with it."""
+        with self._lock:
+            if on != self._keeps:
+                self._keeps = on
+                if self._reader is not None:
+                    self._reader.keep(on)
+
+    async def footage(self, begin_ns: int, end_ns: int) -> Footage | None:
+        """What is kept of the time between (wall time as its segments have it), from a key frame on; None where nothing
+        is, or where it does not come in time."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Footage | None] = loop.create_future()
+        with self._lock:
+            reader = self._reader
+        if reader is None:
+            return None
+        reader.recall(begin_ns, end_ns, lambda found: _answer(loop, future, found))
+        try:
+            async with asyncio.timeout(_RECALL_S):
+                return await future
+        except TimeoutError:
+            return None
 
     async def run(self, channel: Channel[SourceEvent]) -> None:
         """Deliver events into `channel` until the media end (files) or the task is cancelled."""
@@ -161,6 +193,7 @@ class LiveSource:
             self._tell(self._machine.lost(now_ns, "earlier attempts to connect still hang"))
             return
         self._reader = self._make_reader(self._settings, self, self._wake_loop)
+        self._reader.keep(self._keeps)
         self._reader.start()
 
     def _abandon(self) -> None:
@@ -223,3 +256,12 @@ class LiveSource:
                 change = self._machine.lost(now_ns, fault.text)
             self._tell(change)
         self._wake_loop()
+
+
+def _answer(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Footage | None], found: Footage | None) -> None:
+    def settle() -> None:
+        if not future.done():
+            future.set_result(found)
+
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(settle)

@@ -41,14 +41,18 @@ class PictureConverter:
         if self._fit == "crop":
             left, top = (width - size) // 2, (height - size) // 2
             rgb = rgb[top : top + size, left : left + size]
-        turns = round(picture.rotation / 90) % 4
+        turns = turns_of(picture)
         return np.ascontiguousarray(np.rot90(rgb, turns) if turns else rgb)
+
+
+def turns_of(picture: av.VideoFrame) -> int:
+    """How often `picture` is turned to the left by 90 degrees to stand upright."""
+    return round(picture.rotation / 90) % 4
 
 
 def upright_size(picture: av.VideoFrame) -> tuple[int, int]:
     """Width and height of `picture` once it is turned upright."""
-    turned = round(picture.rotation / 90) % 2
-    return (picture.height, picture.width) if turned else (picture.width, picture.height)
+    return (picture.height, picture.width) if turns_of(picture) % 2 else (picture.width, picture.height)
 
 
 def _colorspace(picture: av.VideoFrame) -> int | None:

@@ -12,16 +12,34 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from types import TracebackType
 
 from streamer import child
 from streamer.clock import NS_PER_S
+from streamer.footage import Footage
 from streamer.media import SourceStats
 from streamer.sources.faults import Fault
 from streamer.sources.reader import Owner, ReaderSettings
+from streamer.sources.ring import joined
 from streamer.sources.sdp_fragment import Trickle
-from streamer.sources.wire import Answered, Begin, Brought, Ease, End, Gone, Order, Over, Pulse, Tell, Word
+from streamer.sources.wire import (
+    Answered,
+    Begin,
+    Brought,
+    Ease,
+    End,
+    Gone,
+    Keep,
+    Order,
+    Over,
+    Pulse,
+    Recall,
+    Recalled,
+    Tell,
+    Word,
+)
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +50,14 @@ _STOP_S = 2.0
 # What a worker that has a core to itself never leaves unsaid for so long: whether its readers are busy is not known.
 _SILENT_NS = NS_PER_S // 3
 _BUFFER = 4 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class _Recalling:
+    """Pictures on their way here, and who waits for them."""
+
+    answer: Callable[[Footage | None], None]
+    parts: list[Footage] = field(default_factory=list)
 
 
 class RemoteReader:
@@ -49,18 +75,39 @@ class RemoteReader:
         self._effort = owner.effort
         self._counted = SourceStats()
         self._is_gone = False
+        self._keeps = False
+        self._requests = itertools.count()
+        self._recalls: dict[int, _Recalling] = {}
 
     def start(self) -> None:
         """Begin."""
         self._worker = self._pool.least_loaded()
         self._effort = self._owner.effort
         settings = self.settings
-        self._worker.begin(self, Begin(self.number, settings.name, settings.opener, settings.target, self._effort))
+        begin = Begin(self.number, settings.name, settings.opener, settings.target, self._effort, self._keeps)
+        self._worker.begin(self, begin)
 
     def tell(self, trickle: Trickle) -> None:
         """Pass on what the sender, who was answered already, has to add."""
         if self._worker is not None:
             self._worker.order(Tell(self.number, trickle))
+
+    def keep(self, on: bool) -> None:
+        """Whether the last seconds of encoded pictures are kept, there, for `recall`."""
+        self._keeps = on
+        if not on:
+            self.settings.stats.kept_bytes = 0  # a camera that is silent now says nothing of it
+        if self._worker is not None:
+            self._worker.order(Keep(self.number, on))
+
+    def recall(self, begin_ns: int, end_ns: int, answer: Callable[[Footage | None], None]) -> None:
+        """Have `answer` told what is kept of the time between (wall time), None where nothing is; on another thread."""
+        request = next(self._requests)
+        self._recalls[request] = _Recalling(answer)
+        if self._worker is not None:
+            self._worker.order(Recall(self.number, request, begin_ns, end_ns))
+        if self._worker is None or self._is_gone:
+            self._end_recalls()
 
     def stop(self) -> None:
         """Ask it to end."""
@@ -79,7 +126,7 @@ class RemoteReader:
 
     # -- on the thread that listens to the worker --------------------------------------------------------------------
 
-    def take(self, word: Answered | Brought | Over | Gone) -> None:
+    def take(self, word: Answered | Brought | Recalled | Over | Gone) -> None:
         """What its twin there has to say."""
         if isinstance(word, Brought):
             if not self._owner.deliver(self, word.events, self._count(word.stats)):
@@ -87,6 +134,8 @@ class RemoteReader:
             elif self._owner.effort != self._effort and self._worker is not None:
                 self._effort = self._owner.effort
                 self._worker.order(Ease(self.number, self._effort))
+        elif isinstance(word, Recalled):
+            self._take_part(word)
         elif isinstance(word, Answered):
             self._owner.answered(self, word.answer)
         elif isinstance(word, Over):
@@ -97,7 +146,22 @@ class RemoteReader:
     def gone(self) -> None:
         """There is nothing of it any more."""
         self._is_gone = True
+        self.settings.stats.kept_bytes = 0
+        self._end_recalls()
         self._ended()
+
+    def _take_part(self, word: Recalled) -> None:
+        recalling = self._recalls.get(word.request)
+        if recalling is None:
+            return
+        if word.part is not None:
+            recalling.parts.append(word.part)
+        elif self._recalls.pop(word.request, None) is not None:
+            recalling.answer(joined(recalling.parts))
+
+    def _end_recalls(self) -> None:
+        while self._recalls:
+            self._recalls.popitem()[1].answer(None)
 
     def lost(self) -> None:
         """Its process has ended."""
@@ -114,6 +178,8 @@ class RemoteReader:
         ours.frames_sampled += stats.frames_sampled - before.frames_sampled
         ours.fps, ours.lag_ms = stats.fps, stats.lag_ms
         ours.picture = stats.picture or ours.picture
+        ours.kept_bytes = stats.kept_bytes
+        ours.kept_lost += stats.kept_lost - before.kept_lost
         for reason, count in stats.drops.items():
             if count > before.drops.get(reason, 0):
                 ours.drop(reason, count - before.drops.get(reason, 0))

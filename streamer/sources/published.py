@@ -140,6 +140,7 @@ class PublishedSource(LiveSource):
             self._tell(self._machine.lost(now_ns, "another publisher took over"))
             self._abandon()
         self._reader = reader
+        reader.keep(self._keeps)
         self._machine.opened(now_ns)
 
     def _abandon(self) -> None:

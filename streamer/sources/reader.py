@@ -14,11 +14,13 @@ from typing import Protocol
 from av.error import FFmpegError
 
 from streamer.clock import Clock
+from streamer.footage import Footage
 from streamer.media import Effort, EpochStart, SourceEvent, SourceStats
 from streamer.sources.assembly import Assembly, Target
 from streamer.sources.faults import Fault, SourceFault, explain
 from streamer.sources.inputs import Conversation, Input, Opener, Stamper
 from streamer.sources.pace import Pace
+from streamer.sources.ring import PacketRing
 from streamer.sources.sdp_fragment import Trickle
 from streamer.sources.timeline import Epoch, Placed, Timeline
 
@@ -67,6 +69,7 @@ class Reader:
         self._ended = ended
         self._stop = threading.Event()
         self._pace = Pace()
+        self._ring = PacketRing(settings.stats)
         self._is_over = False
         self._conversation: Conversation | None = None
         self.is_busy = False
@@ -82,6 +85,18 @@ class Reader:
         """Pass on what the sender, who was answered already, has to add."""
         if self._conversation is not None:
             self._conversation.tell(trickle)
+
+    def keep(self, on: bool) -> None:
+        """Whether the last seconds of encoded pictures are kept for `recall`; off at first."""
+        self._ring.switch(on)
+
+    def recall(self, begin_ns: int, end_ns: int, answer: Callable[[Footage | None], None]) -> None:
+        """Have `answer` told what is kept of the time between (wall time), None where nothing is."""
+        answer(self.kept(begin_ns, end_ns))
+
+    def kept(self, begin_ns: int, end_ns: int) -> Footage | None:
+        """What is kept of the time between (wall time), None where nothing is. Any thread."""
+        return self._ring.between(begin_ns, end_ns)
 
     def stop(self) -> None:
         """Ask it to end; it does with the next packet, or when its read times out."""
@@ -102,6 +117,7 @@ class Reader:
         except Exception:  # The thread's border: a fault of ours must show in the log and end as a lost connection.
             log.exception("reader of %s failed", self._settings.name)
             fault = Fault("internal error, see the log", False)
+        self._ring.close()
         self._owner.over(self, fault)
         self._is_over = True
         self._ended()
@@ -124,7 +140,7 @@ class Reader:
     def _pump(self, source: Input) -> None:
         clock, stats = self._settings.clock, self._settings.stats
         timeline = Timeline(source.alignment)
-        assembly = Assembly(source.tracks, self._settings.target, stats)
+        assembly = Assembly(source.tracks, self._settings.target, stats, ring=self._ring)
         stamper = Stamper(source.tracks, delays_pictures=source.delays_pictures)
         asked_ns = clock.now_ns()
         for packet in source.packets(self._stop):
@@ -169,6 +185,7 @@ class Reader:
         camera_ns = epoch.wall_offset_ns
         if camera_ns is not None and abs(camera_ns - wall_offset_ns) < _SANE_WALL_NS:
             wall_offset_ns = camera_ns
+        self._ring.begin(wall_offset_ns)
         return EpochStart("jump" if epoch.jump else "start", epoch.media_ns, wall_offset_ns)
 
 

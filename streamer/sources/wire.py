@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from streamer.footage import Footage
 from streamer.media import Effort, SourceEvent, SourceStats
 from streamer.sources.assembly import Target
 from streamer.sources.faults import Fault
@@ -20,6 +21,7 @@ class Begin:
     opener: Opener
     target: Target
     effort: Effort
+    keeps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,26 @@ class Tell:
     trickle: Trickle
 
 
-Order = Begin | End | Ease | Tell
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """To a worker: whether to keep the last seconds of this reader's pictures."""
+
+    number: int
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """To a worker: send what is kept of this reader's pictures from `begin_ns` to `end_ns`, wall time. `request` comes
+    back with them."""
+
+    number: int
+    request: int
+    begin_ns: int
+    end_ns: int
+
+
+Order = Begin | End | Ease | Tell | Keep | Recall
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +84,15 @@ class Answered:
 
     number: int
     answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """From a worker: a part of what was asked for, or None: nothing is kept, or that was all of it."""
+
+    number: int
+    request: int
+    part: Footage | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,4 +118,4 @@ class Pulse:
     cpu_s: float
 
 
-Word = Answered | Brought | Over | Gone | Pulse
+Word = Answered | Brought | Recalled | Over | Gone | Pulse

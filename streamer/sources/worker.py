@@ -21,13 +21,32 @@ from streamer.clock import HostClock
 from streamer.media import Effort, SourceEvent, SourceStats
 from streamer.sources.faults import Fault
 from streamer.sources.reader import Reader, ReaderSettings
-from streamer.sources.wire import Answered, Begin, Brought, Ease, End, Gone, Order, Over, Pulse, Tell, Word
+from streamer.sources.ring import parts
+from streamer.sources.wire import (
+    Answered,
+    Begin,
+    Brought,
+    Ease,
+    End,
+    Gone,
+    Keep,
+    Order,
+    Over,
+    Pulse,
+    Recall,
+    Recalled,
+    Tell,
+    Word,
+)
 
 # Words gather for this long and go in one piece: a wake-up of the service costs more than what it is told.
 _GATHER_S = 0.004
 _PULSE_S = 0.1
 # Words that wait for a service that does not take them; then readers wait too, and catch up afterwards.
 _WAITING = 512
+# Pictures that are asked for go in pieces of this size, one among the words of each turn: what all streams have to say
+# never waits behind more than that, neither here nor in the service.
+_PIECE = 256 * 1024
 # Packets that brought nothing are told of this often, because even that says that the camera is there.
 _HEARD_NS = 100_000_000
 _CLOSE_S = 0.5
@@ -43,11 +62,20 @@ class Outbox:
         self._words: list[Word] = []
         self._changed = threading.Condition()
         self._closed = False
+        self._has_piece = False
 
     def put(self, word: Word) -> None:
         """Send `word`, soon."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._words) < _WAITING or self._closed)
+            self._words.append(word)
+            self._changed.notify_all()
+
+    def put_piece(self, word: Recalled) -> None:
+        """Send `word`, which is large, when no other of that kind waits."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._has_piece or self._closed)
+            self._has_piece = True
             self._words.append(word)
             self._changed.notify_all()
 
@@ -59,6 +87,7 @@ class Outbox:
             time.sleep(_GATHER_S)
             with self._changed:
                 words, self._words = self._words, []
+                self._has_piece = False
                 self._changed.notify_all()
             try:
                 self._connection.send_bytes(pickle.dumps(words, protocol=5))
@@ -82,6 +111,7 @@ class Session:
         self._stats = SourceStats()
         settings = ReaderSettings(order.name, order.opener, order.target, self._clock, self._stats)
         self.reader = Reader(settings, self, self._ended)
+        self.reader.keep(order.keeps)
 
     def deliver(self, reader: object, events: list[SourceEvent], packets: int = 1) -> bool:
         """A packet came."""
@@ -103,7 +133,16 @@ class Session:
             stats.reconnects,
             dict(stats.drops),
             stats.picture,
+            stats.kept_bytes,
+            stats.kept_lost,
         )
+
+    def recall(self, order: Recall) -> None:
+        """Send what is kept; on a thread of its own, because that waits for the service to take it."""
+        footage = self.reader.kept(order.begin_ns, order.end_ns)
+        for part in () if footage is None else parts(footage, _PIECE):
+            self._outbox.put_piece(Recalled(self.number, order.request, part))
+        self._outbox.put_piece(Recalled(self.number, order.request, None))
 
     def answered(self, reader: object, answer: str) -> None:
         """The reader answered an offer."""
@@ -150,6 +189,10 @@ class Worker:
             known.effort = order.effort
         elif known is not None and isinstance(order, Tell):
             known.reader.tell(order.trickle)
+        elif known is not None and isinstance(order, Keep):
+            known.reader.keep(order.on)
+        elif known is not None and isinstance(order, Recall):
+            threading.Thread(target=known.recall, args=(order,), name="recall", daemon=True).start()
         elif known is not None and isinstance(order, End):
             known.is_wanted = False
             known.reader.stop()

@@ -2,8 +2,9 @@
 
 Keys: stream `streamer:feed` (all messages), stream and channel `streamer:segments:{name}` (one stream's segments),
 hash `streamer:last:{name}` (owner, epoch, seq, unit, state last written), string `streamer:store` (a short id of this
-store's contents, made anew when it was emptied). What is written goes through `feed.lua`, one run a unit, so a unit is
-there whole or not at all, once, and after the unit before it.
+store's contents, made anew when it was emptied), sorted set `streamer:alerts` (the alerts appended last). What is
+written goes through `feed.lua`, one run a unit, so a unit is there whole or not at all, once, and after the unit before
+it; alerts through `alert.lua`.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ FEED = "streamer:feed"
 IDENTITY = "streamer:store"
 SEGMENTS = "streamer:segments:"
 LAST = "streamer:last:"
+ALERTS = "streamer:alerts"
 
 _RESPONSE_TIMEOUT_S = 2.0
 # Above this part of `max_memory` the oldest entries go, down to the second part.
@@ -66,6 +68,10 @@ _TRIM_ABOVE, _TRIM_TO = 0.80, 0.70
 # Streams trimmed in one go: more would hold up what is being published meanwhile by milliseconds.
 _TRIM_SLICE = 32
 _PAGE = 500
+# Alerts known again: those of many runs of the script, of which only the last can be sent a second time.
+_ALERT_MARKS = 4096
+MOST_ALERTS = 256
+"""How many alerts one run of the script takes; no writing waits for longer than that takes."""
 
 
 class Store:
@@ -77,6 +83,7 @@ class Store:
         self._seed = secrets.token_hex(16)
         self._feed_script = Script("feed.lua")
         self._claim_script = Script("claim.lua")
+        self._alert_script = Script("alert.lua")
         self._outlived = Outlived()
 
     @classmethod
@@ -142,6 +149,22 @@ class Store:
         commands = [_append_command(unit, retention_ms, self._seed) for unit in units]
         replies = await self._link.scripted(self._feed_script, commands)
         return [reply if isinstance(reply, StoreError) else written_of(reply) for reply in replies]
+
+    async def append_alerts(self, alerts: Sequence[tuple[str, bytes]], retention_ns: int) -> int:
+        """Append alerts (a mark that only this one has, and its JSON) to the feed, in order; at most `MOST_ALERTS`. One
+        whose mark was appended shortly before is left out. Returns how many were new.
+
+        Raises:
+            StoreAway: no answer; any part may have been written, and appending them again is safe.
+        """
+        assert len(alerts) <= MOST_ALERTS
+        command: list[Any] = [3, FEED, ALERTS, IDENTITY, retention_ns // NS_PER_MS, self._seed, _ALERT_MARKS]
+        for mark, json in alerts:
+            command += [mark, json]
+        (reply,) = await self._link.scripted(self._alert_script, [tuple(command)])
+        if isinstance(reply, StoreError):
+            raise reply
+        return int(reply)
 
     async def read_feed(self, after: EntryId, *, block_ms: int, count: int) -> FeedPage:
         """Up to `count` entries after `after`; waits up to `block_ms` for the first one."""

@@ -46,7 +46,7 @@ async def test_a_running_service_does_what_it_says(tmp_path: Path) -> None:
     """Every operation of the service itself is asked allowed and forbidden things, and none answers otherwise than
     described; afterwards the service is as well as before, and no credential is in its log."""
     streams, asked = tmp_path / "streams.yaml", tmp_path / "asked.toml"
-    streams.write_text(STREAMS)
+    streams.write_text(f"{STREAMS}outbox: {{path: {tmp_path / 'alerts.db'}}}\n")
     asked.write_text(ASKED)
     async with service(config=streams) as running:
         run = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(asked), "run"]

@@ -16,12 +16,14 @@ from streamer.messages import Event, StreamMessage
 from tests.e2e.browser import NEEDS_CHROMIUM, Tab
 from tests.e2e.opened import Page, opened
 from tests.e2e.pretend import HOP_S, PastControl, moment, troubled
+from tests.fake_alerts import busy_alerts
 
 pytestmark = NEEDS_CHROMIUM
 
 _PAGE_BYTES = 200_000
 _VIEWS = {
     "#/": "document.querySelector('.label .score') && document.querySelector('.alert')",
+    "#/alerts": "document.querySelector('.rule') && document.querySelector('.past-alarms .alarm')",
     "#/streams/door": "document.querySelector('.names button:not([hidden])')",
 }
 # The least contrast for text by WCAG 2.2, level AA, and for text that is large or bold and large.
@@ -78,6 +80,7 @@ async def page() -> AsyncIterator[Page]:
     ends = [now - timedelta(seconds=HOP_S * (400 - seq)) for seq in range(400)]
     control.past["door"] = [troubled("door", seq, end) for seq, end in enumerate(ends)]
     control.levels["door"] = (1, ["frames"])
+    control.alerting = busy_alerts()
     async with opened(control=control) as page:
         await page.hub.send(troubled("door", 400, now))
         await page.hub.send(StreamMessage(stream="garage", state="reconnecting", reason="connection refused"))
@@ -122,7 +125,7 @@ async def test_everything_has_a_name(page: Page, view: str) -> None:
 
 
 async def test_every_control_can_be_reached_by_keyboard(page: Page) -> None:
-    """In both views Tab goes through all that can be pressed, and shows where it is."""
+    """In every view Tab goes through all that can be pressed, and shows where it is."""
     for view in _VIEWS:
         await _show(page.tab, view)
         hidden = """

@@ -54,9 +54,9 @@ async def test_with_tokens_only_health_and_the_page_are_open(control: FakeContro
     """Everything that tells or changes something asks for a token; the page has to load before it can ask for one."""
     async with serving(control, tokens=("secret",)) as client:
         statuses = {
-            route.path: (await client.ask("GET", route.path.format(name="door", file="app.js", seq=0, index=0)))[
-                0
-            ].status
+            route.path: (
+                await client.ask("GET", route.path.format(name="door", file="app.js", seq=0, index=0, id="0" * 16))
+            )[0].status
             for route in ROUTES
             if route.method == "GET"
         }

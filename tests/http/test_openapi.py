@@ -18,6 +18,7 @@ from streamer.errors import AdmissionError
 from streamer.http.openapi import ROUTES, document
 from streamer.http.server import Server, ServerConfig
 from streamer.observe.metrics import Metrics
+from tests.fake_alerts import busy_alerts
 from tests.fake_control import FakeControl
 from tests.http.serving import ENTRY, Client, segment, serving, trace
 
@@ -30,6 +31,7 @@ async def client() -> AsyncIterator[Client]:
     """A client of a service with one stream and a past."""
     control = FakeControl({"door": StreamConfig(source=ENTRY["source"])}, {"door": [segment(seq) for seq in range(3)]})
     control.ways["door"] = [trace(1), msgspec.structs.replace(trace(0), state="waiting", cursor=None, batch=None)]
+    control.alerting = busy_alerts()
     async with serving(control) as client:
         yield client
 
@@ -71,7 +73,8 @@ async def test_it_is_served_as_it_is(client: Client) -> None:
 async def test_answers_are_as_described(client: Client, route: Any) -> None:
     """Each GET answers with a status and a body that its description allows, for what is there and for what is not."""
     for name, file, seq in (("door", "app.js", 0), ("door", "app.js", 1), ("nobody", "nothing.js", 7)):
-        response, body = await client.ask("GET", route.path.format(name=name, file=file, seq=seq, index=seq))
+        path = route.path.format(name=name, file=file, seq=seq, index=seq, id=f"{seq:016x}")
+        response, body = await client.ask("GET", path)
         assert_described(route.path, "GET", response.status, response.content_type, body)
 
 

@@ -19,6 +19,7 @@ from streamer.http.server import Server, ServerConfig
 from streamer.http.whip_routes import entity_tag
 from streamer.observe.metrics import Metrics
 from tests import openapi_hooks  # noqa: F401 (importing it registers the hooks)
+from tests.fake_alerts import busy_alerts
 from tests.fake_control import FakeControl, reason
 from tests.http.serving import segment, trace
 
@@ -34,9 +35,9 @@ CHECKS = {
 THERE = {
     "path.name": ["door"], "path.seq": ["0", "1", "2"], "path.file": ["app.js"], "path.index": ["0"],
     "path.session": ["running"], "query.label": ["Dog", "Rain"], "query.epoch": ["0192f1c6"],
-    "header.If-Match": [entity_tag("running", "")],
+    "header.If-Match": [entity_tag("running", "")], "path.id": ["0" * 16, "d-1"],
 }  # fmt: skip
-WORDS = {**THERE, "waiting": ["lobby"]}
+WORDS = {**THERE, "waiting": ["lobby"], "rule": ["glass", "quiet"]}
 
 
 def _drawn(words: str) -> dict[str, Any]:
@@ -57,6 +58,7 @@ def described(examples: int, *, by_chance: bool) -> Any:
         "parameters": taken,
         "operations": [
             {"include-path-regex": "/whip", "parameters": {**taken, "path.name": _drawn("waiting")}},
+            {"include-path-regex": "/v1/rules", "parameters": {**taken, "path.name": _drawn("rule")}},
             # Which entity tag a session has and which labels a model knows stand in no schema.
             {
                 "include-operation-id": "trickle_whip",
@@ -118,6 +120,7 @@ class Site:
         control.reasons = [reason(seq) for seq in range(3)]
         control.pictures = {"door": [b"\xff\xd8\xff\xd9"]}
         control.sessions = {"lobby": {"running": []}}
+        control.alerting = busy_alerts()
         control.servers = [IceServer(urls=["turn:turn.example.net"], username="u", credential="c")]
 
 

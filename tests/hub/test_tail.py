@@ -103,6 +103,26 @@ async def test_what_a_store_lost_reaches_subscribers_once(valkey: Valkey, store:
     assert got == [*before, "4", "open-1"]
 
 
+async def test_an_alert_about_a_stream_that_has_ended_does_not_bring_it_back(
+    store: Store, publisher: Publisher
+) -> None:
+    """What fired for it is over when it ends: that is passed on, and the stream stays gone."""
+    audience = Audience()
+    audience.go.set()
+    tail = Tail(store, audience.items, audience.reset)
+    following = asyncio.create_task(tail.follow())
+    assert await tail.begun(5)
+    publisher.publish("door", [StreamMessage(stream="door", state="live", epoch="e1")])
+    await until(lambda: tail.streams == {"door"})
+    publisher.publish("door", [StreamMessage(stream="door", state="ended", epoch="e1")])
+    await publisher.drain(5)
+    await store.append_alerts([("a:cleared", b'{"type":"alert","stream":"door","state":"cleared"}')], 3_600_000_000_000)
+    await until(lambda: len(audience.seqs) == 3)
+    assert tail.streams == set()
+    following.cancel()
+    await asyncio.wait([following])
+
+
 async def test_a_failure_in_passing_on_ends_the_following(store: Store, publisher: Publisher) -> None:
     """So that whoever runs it can see, and replace the process."""
 
