@@ -28,7 +28,7 @@ def check_alerts(config: Config) -> Iterator[Fault]:
 
 def check_rule(path: Path, rule: AlertConfig, labels: Sequence[str]) -> Iterator[Fault]:
     """Faults of one rule, whose entry is at `path`; `labels`: the names it may speak of."""
-    from streamer.alerts.rules import faults
+    from streamer.alerts.rules.ruleset import faults
     from streamer.alerts.text import check_template
 
     yield from (Fault((*path, *fault.path), fault.text) for fault in faults(rule, labels))
@@ -37,7 +37,7 @@ def check_rule(path: Path, rule: AlertConfig, labels: Sequence[str]) -> Iterator
 
 
 def _check_hours(path: Path, quiet: Sequence[QuietConfig]) -> Iterator[Fault]:
-    from streamer.alerts.quiet import faults
+    from streamer.alerts.rules.quiet import faults
 
     for index, hours in enumerate(quiet):
         yield from (Fault((*path, "quiet", index, *fault.path), fault.text) for fault in faults(hours))

@@ -8,7 +8,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 
-from streamer.alerts.outbox import Outbox
+from streamer.alerts.outbox.keeper import Outbox
 from streamer.alerts.process import AlertsProcess
 from streamer.alerts.settings import AlertsSettings, outbox_path
 from streamer.observe.metrics import Metrics

@@ -11,8 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from streamer.alertconfig import AlertConfig
-from streamer.alerts.outbox_book import Book
-from streamer.alerts.outbox_rows import Filter
+from streamer.alerts.outbox.book import Book
+from streamer.alerts.outbox.rows import Filter
 from streamer.alerts.settings import outbox_path
 from streamer.clock import Clock, parse_rfc3339
 from streamer.config import Config

@@ -15,7 +15,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Literal
 
-from streamer.alert_desk import AlertDesk
+from streamer.alertdesk.desk import AlertDesk
 from streamer.alerting import Alerting
 from streamer.alerts.settings import AlertsSettings
 from streamer.answering import MAX_WINDOWS, AnsweringParts, PublishHooks, answering

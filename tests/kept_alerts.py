@@ -6,8 +6,8 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from streamer.alerts.outbox import Outbox
-from streamer.alerts.outbox_rows import Lane, Outcome
+from streamer.alerts.outbox.keeper import Outbox
+from streamer.alerts.outbox.rows import Lane, Outcome
 from streamer.alerts.records import DeliveryState, Recorded
 from streamer.clock import NS_PER_S, rfc3339
 from tests.fake_alerts import NOON_NS, alert

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from streamer.alertconfig import AlertConfig, OutboxConfig
-from streamer.alerts.outbox import Outbox
+from streamer.alerts.outbox.keeper import Outbox
 from streamer.alerts.records import Fired, Recorded
 from streamer.alerts.text import alert_message
 from streamer.channel import Channel

@@ -16,8 +16,8 @@ from typing import Any
 
 import msgspec
 
-from streamer.alerts.outbox import Outbox
-from streamer.alerts.outbox_thread import OutboxThread
+from streamer.alerts.outbox.keeper import Outbox
+from streamer.alerts.outbox.thread import OutboxThread
 from streamer.alerts.settings import AlertsSettings, outbox_path
 from streamer.alerts.station import Station
 from streamer.clock import HostClock

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from streamer.alerts.outbox import Outbox
-from streamer.alerts.outbox_file import OutboxDamaged, OutboxError
-from streamer.alerts.outbox_thread import OutboxThread
+from streamer.alerts.outbox.file import OutboxDamaged, OutboxError
+from streamer.alerts.outbox.keeper import Outbox
+from streamer.alerts.outbox.thread import OutboxThread
 from streamer.errors import StoreError
 from streamer.messages import encode
 from streamer.storage.store import MOST_ALERTS, Store

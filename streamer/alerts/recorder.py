@@ -16,13 +16,13 @@ from collections.abc import Callable, Coroutine, Sequence
 import msgspec
 
 from streamer.alertconfig import AlertConfig
-from streamer.alerts.outbox import Outbox
-from streamer.alerts.outbox_file import OutboxDamaged, OutboxError
-from streamer.alerts.outbox_rows import Kept, Snooze
-from streamer.alerts.outbox_thread import OutboxThread, Recording
+from streamer.alerts.delivery.routing import deliveries
+from streamer.alerts.outbox.file import OutboxDamaged, OutboxError
+from streamer.alerts.outbox.keeper import Outbox
+from streamer.alerts.outbox.rows import Kept, Snooze
+from streamer.alerts.outbox.thread import OutboxThread, Recording
 from streamer.alerts.records import Fired, Recorded
-from streamer.alerts.routing import deliveries
-from streamer.alerts.rules import RuleSet
+from streamer.alerts.rules.ruleset import RuleSet
 from streamer.alerts.settings import AlertsSettings
 from streamer.alerts.text import alert_message
 from streamer.clock import NS_PER_MS, NS_PER_S, Clock

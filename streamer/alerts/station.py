@@ -9,15 +9,15 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from streamer.alertconfig import LimitConfig, SendConfig
-from streamer.alerts.delivery import Courier, Receiver
+from streamer.alerts.delivery.courier import Courier, Receiver
+from streamer.alerts.delivery.routing import limit_of
 from streamer.alerts.mirror import Mirror
-from streamer.alerts.outbox import Outbox
-from streamer.alerts.outbox_file import OutboxDamaged, OutboxError
-from streamer.alerts.outbox_rows import Counts, Kept
-from streamer.alerts.outbox_thread import OutboxThread
+from streamer.alerts.outbox.file import OutboxDamaged, OutboxError
+from streamer.alerts.outbox.keeper import Outbox
+from streamer.alerts.outbox.rows import Counts, Kept
+from streamer.alerts.outbox.thread import OutboxThread
 from streamer.alerts.recorder import Recorder
 from streamer.alerts.records import Delivery, NotDelivered, Sender
-from streamer.alerts.routing import limit_of
 from streamer.alerts.senders import make_sender
 from streamer.alerts.senders.keeping import Keeper, kept_for
 from streamer.alerts.settings import AlertsReport, AlertsSettings

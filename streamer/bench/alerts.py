@@ -30,11 +30,11 @@ import click
 import msgspec
 
 from streamer.alertconfig import AlertConfig, LimitConfig, OutboxConfig, SendConfig
-from streamer.alerts.outbox import Outbox
-from streamer.alerts.outbox_book import Book
-from streamer.alerts.outbox_rows import Filter
+from streamer.alerts.outbox.book import Book
+from streamer.alerts.outbox.keeper import Outbox
+from streamer.alerts.outbox.rows import Filter
 from streamer.alerts.process import AlertsProcess
-from streamer.alerts.rules import RuleSet
+from streamer.alerts.rules.ruleset import RuleSet
 from streamer.alerts.settings import AlertsSettings
 from streamer.bench.conditions import conditions
 from streamer.bench.hook import Hook

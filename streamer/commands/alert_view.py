@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.text import Text
 
 from streamer import configfile
-from streamer.alert_rows import dead_of, details_of, opened
-from streamer.alert_trial import TrialOrder, try_rules
 from streamer.alertconfig import AlertConfig, OutboxConfig
-from streamer.alerts.outbox_book import Book
+from streamer.alertdesk.rows import dead_of, details_of, opened
+from streamer.alertdesk.trial import TrialOrder, try_rules
+from streamer.alerts.outbox.book import Book
 from streamer.alerts.settings import outbox_path
 from streamer.alertstatus import AlertDetail, AlertQuery, DeliveryStatus, TrialReport, TriedRule
 from streamer.clock import rfc3339

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from streamer.alertconfig import AlertConfig
 from streamer.alerts.records import Fired
-from streamer.alerts.rules import RuleSet
+from streamer.alerts.rules.ruleset import RuleSet
 from streamer.clock import rfc3339
 from streamer.messages import (
     CoverageBody,

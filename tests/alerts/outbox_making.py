@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from streamer.alerts.outbox import Outbox
+from streamer.alerts.outbox.keeper import Outbox
 from streamer.alerts.records import Delivery, DeliveryState, NotDelivered, Recorded, alert_id
 from streamer.clock import NS_PER_S, rfc3339
 from streamer.messages import Alert, AlertState

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from streamer.alerts.expression import Facts
+from streamer.alerts.conditions.expression import Facts
 from streamer.messages import CoverageBody, Label, Share
 
 NS = 1_000_000_000

@@ -17,8 +17,8 @@ from msgspec.structs import replace
 
 from streamer.alertconfig import AlertConfig, LimitConfig, OutboxConfig, SendConfig
 from streamer.alerting import Alerting
-from streamer.alerts.outbox import Outbox
-from streamer.alerts.outbox_book import Book
+from streamer.alerts.outbox.book import Book
+from streamer.alerts.outbox.keeper import Outbox
 from streamer.alerts.process import AlertsProcess
 from streamer.alerts.settings import AlertsSettings, outbox_path
 from streamer.cursor import START

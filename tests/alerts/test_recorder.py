@@ -14,12 +14,12 @@ from msgspec.structs import replace
 
 from streamer.alertconfig import AlertConfig, SendConfig
 from streamer.alerts.mirror import Mirror
-from streamer.alerts.outbox import Outbox
-from streamer.alerts.outbox_rows import AlertRow, Filter, Kept
-from streamer.alerts.outbox_thread import OutboxThread
+from streamer.alerts.outbox.keeper import Outbox
+from streamer.alerts.outbox.rows import AlertRow, Filter, Kept
+from streamer.alerts.outbox.thread import OutboxThread
 from streamer.alerts.recorder import Recorder
 from streamer.alerts.records import Fired
-from streamer.alerts.rules import RuleSet
+from streamer.alerts.rules.ruleset import RuleSet
 from streamer.alerts.settings import AlertsSettings
 from streamer.clock import HostClock
 from streamer.cursor import START
@@ -235,7 +235,7 @@ async def test_a_disk_that_refuses_moves_no_position(
     bench: Bench, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While nothing can be written nothing is read on; when it can, the alert is there, once."""
-    from streamer.alerts.outbox_file import OutboxError
+    from streamer.alerts.outbox.file import OutboxError
 
     refusing, record = True, Outbox.record
 

@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from streamer.alertconfig import OutboxConfig, SendConfig
 from streamer.alerts import station as stations
-from streamer.alerts.outbox import Outbox
-from streamer.alerts.outbox_thread import OutboxThread
+from streamer.alerts.outbox.keeper import Outbox
+from streamer.alerts.outbox.thread import OutboxThread
 from streamer.alerts.records import Delivery, Sender
 from streamer.alerts.settings import AlertsSettings
 from streamer.alerts.station import Station

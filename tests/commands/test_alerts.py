@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from streamer.alertconfig import OutboxConfig
-from streamer.alerts.outbox_book import Book
+from streamer.alerts.outbox.book import Book
 from streamer.alerts.settings import outbox_path
 from streamer.cli import main
 from streamer.storage.store import Store

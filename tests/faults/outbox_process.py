@@ -7,9 +7,9 @@ import itertools
 from pathlib import Path
 
 from streamer.alertconfig import SendConfig
-from streamer.alerts.delivery import Courier, Receiver
-from streamer.alerts.outbox import Outbox
-from streamer.alerts.outbox_thread import OutboxThread, Recording
+from streamer.alerts.delivery.courier import Courier, Receiver
+from streamer.alerts.outbox.keeper import Outbox
+from streamer.alerts.outbox.thread import OutboxThread, Recording
 from streamer.alerts.senders.webhook import WebhookSender
 from streamer.clock import HostClock
 from tests.alerts.outbox_making import recorded

@@ -15,8 +15,8 @@ from msgspec.structs import replace
 
 from streamer import child
 from streamer.alertconfig import OutboxConfig, SendConfig
-from streamer.alerts.outbox_book import Book
-from streamer.alerts.outbox_rows import Filter
+from streamer.alerts.outbox.book import Book
+from streamer.alerts.outbox.rows import Filter
 from streamer.alerts.process import AlertsProcess
 from streamer.alerts.settings import AlertsSettings, outbox_path
 from streamer.publishing.publish import Publisher

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from streamer.alerts.outbox_book import Book
-from streamer.alerts.outbox_rows import AlertRow, Filter
+from streamer.alerts.outbox.book import Book
+from streamer.alerts.outbox.rows import AlertRow, Filter
 from tests.alerts.hook import Hook
 from tests.cameras import ToolkitCamera
 from tests.conftest import eventually

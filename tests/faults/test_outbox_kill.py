@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from streamer.alerts.outbox import Outbox
-from streamer.alerts.outbox_book import Book
-from streamer.alerts.outbox_rows import Filter
+from streamer.alerts.outbox.book import Book
+from streamer.alerts.outbox.keeper import Outbox
+from streamer.alerts.outbox.rows import Filter
 from tests.alerts.outbox_making import recorded
 from tests.alerts.senders.receiver import Receiver, answers, resets
 from tests.faults.outbox_process import RULES, rule_of, run

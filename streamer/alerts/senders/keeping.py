@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
-from streamer.alerts.outbox_rows import AlertRow
+from streamer.alerts.outbox.rows import AlertRow
 from streamer.messages import Alert
 
 

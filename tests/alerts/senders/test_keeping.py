@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.alerts.outbox_rows import AlertRow, DeliveryRow
+from streamer.alerts.outbox.rows import AlertRow, DeliveryRow
 from streamer.alerts.records import DeliveryState
 from streamer.alerts.senders.keeping import Firing, kept_for
 from tests.alerts.senders.real_servers import alert

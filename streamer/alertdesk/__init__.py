@@ -1,0 +1,1 @@
+"""Alerts as the HTTP side and the commands ask for them."""

@@ -1,0 +1,1 @@
+"""Conditions of rules: CEL over one segment, checked with names and kinds before it runs."""

@@ -1,0 +1,1 @@
+"""The outbox: alerts on disk before anything is sent, until they were delivered."""
