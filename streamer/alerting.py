@@ -103,6 +103,7 @@ _GAUGES = {
 }
 _COUNTERS = {
     "read": "Messages that the rules read.",
+    "unreadable": "Messages that were none, or whose times are none.",
     "missed": "Times the store no longer held what came next.",
     "failures": "Evaluations of rules that failed.",
     "recorded": "Alerts written to the outbox.",

@@ -89,12 +89,18 @@ class Recorder:
         self._behind_ms = 0.0
         self._failures = 0
         self.away = False
-        self.read = self.unreadable = self.missed = self.recorded = self.outages = 0
+        self._unreadable = 0
+        self.read = self.missed = self.recorded = self.outages = 0
 
     @property
     def failures(self) -> int:
         """Evaluations that failed."""
         return self._failures + sum(self._rules.failures.values())
+
+    @property
+    def unreadable(self) -> int:
+        """Messages that were none, or whose times are none."""
+        return self._unreadable + self._rules.unreadable
 
     @property
     def trouble(self) -> str:
@@ -126,7 +132,7 @@ class Recorder:
         async with self._turn:
             await self._checkpoint()
             self._settings = settings
-            self._failures = self.failures
+            self._failures, self._unreadable = self.failures, self.unreadable
             self._known |= {rule.name: rule for rule in settings.rules}
             self._rules = _rule_set(settings)
             memory = await self._outbox.do(lambda outbox: outbox.memory())
@@ -232,7 +238,7 @@ class Recorder:
         try:
             message = _decoder.decode(json)
         except (msgspec.MsgspecError, ValueError):  # written by somebody else, or by a later version
-            self.unreadable += 1
+            self._unreadable += 1
             return fired
         if isinstance(message, Alert):  # our own
             return fired
