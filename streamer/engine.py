@@ -8,6 +8,7 @@ from the torch modules in `models`.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -29,6 +30,8 @@ from models import export, weights
 from models.config import LabelInfo
 from streamer.errors import UserError, WeightsError
 from streamer.media import Basis, Coverage, Geometry, Patch, Picture, Scores, Token, Window, Work, WorkCosts
+
+log = logging.getLogger(__name__)
 
 # The most pictures in one call of the encoder: past this a CPU gains nothing and the activations leave its caches.
 _CHUNK = 4
@@ -273,9 +276,12 @@ def prepare(weights_dir: Path | None, progress: Progress | None = None) -> list[
     """
     checkpoint, files = _ready(weights_dir, progress)
     parts = [("checkpoint", checkpoint.path), ("frame encoder", files.quickest_frame()), ("audio encoder", files.audio)]
+    parts += [("fusion", files.fusion), ("moments", files.moments), ("features", files.features), ("heat", files.heat)]
     # Only who wants pictures of alerts needs it: where it can't be had, all else works.
-    faces = weights.fetch(weights_dir, progress, (weights.FACES,)).files
-    return [*parts, ("fusion", files.fusion), *((name, path) for name, path in faces.items())]
+    faces = weights.fetch(weights_dir, progress, (weights.FACES,))
+    for reason in faces.missing.values():
+        log.warning("alerts will have no pictures: %s", reason)
+    return [*parts, *faces.files.items()]
 
 
 def _ready(weights_dir: Path | None, progress: Progress | None) -> tuple[checkpoints.Checkpoint, export.Exported]:
