@@ -69,7 +69,7 @@ class Service:
         self._metrics.watch_stalls(self._stalls)
         self._traces = Traces()
         self._why = WhyDesk(self._clock, self._shows, self._metrics)
-        self._alerts = Alerting(self._alert_settings, self._metrics, self._fail)
+        self._alerts_process = Alerting(self._alert_settings, self._metrics, self._fail)
         self.alerting = AlertDesk(self._alert_settings)
         self._outbox = self.config.outbox
         self._redis_url = self._page_url = ""
@@ -112,7 +112,7 @@ class Service:
             stack.enter_context(self._pool)
             self._redis_url = await self._storing(stack)
             addresses = await self._listening(stack, self._redis_url)
-            await stack.enter_async_context(self._alerts.running())
+            await stack.enter_async_context(self._alerts_process.running())
             await self._computing(stack, progress)
             await asyncio.to_thread(settle_memory)
             await self._begin_streams()
@@ -182,7 +182,7 @@ class Service:
         server = Server(self, self._metrics, served)
         await server.start()
         stack.push_async_callback(server.stop)
-        self._watch_hub(hub)
+        hub.watch(self._metrics)
         assert self._store is not None
         self._page_url = f"http://{_shown(host)}:{port}"
         return Addresses(
@@ -272,22 +272,6 @@ class Service:
             retention_ns=config.redis.retention_ns,
             page_url=config.page_url or self._page_url,
         )
-
-    # -- what is measured of the whole -----------------------------------------------------------------------------
-
-    def _watch_hub(self, hub: HubProcess) -> None:
-        def of_report(name: str) -> Callable[[], float]:
-            return lambda: float(getattr(hub.report, name)) if hub.report is not None else 0.0
-
-        self._metrics.watch("hub_clients", "Websocket subscribers.", of_report("clients"))
-        self._metrics.watch("hub_sent", "Messages sent to subscribers.", of_report("sent"), counter=True)
-        self._metrics.watch("hub_dropped", "Messages that slow subscribers missed.", of_report("dropped"), counter=True)
-        self._metrics.watch("hub_gaps", "Times a subscriber was told of a gap.", of_report("gaps"), counter=True)
-        self._metrics.watch(
-            "hub_closed_slow", "Subscribers parted with: too slow.", of_report("closed_slow"), counter=True
-        )
-        self._metrics.watch("hub_closed_gone", "Subscribers that had vanished.", of_report("closed_gone"), counter=True)
-        self._metrics.watch("hub_restarts", "Times the hub process was replaced.", lambda: hub.restarts, counter=True)
 
     # -- what the HTTP side asks -----------------------------------------------------------------------------------
 

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
 from streamer.child import SILENT_S, ChildProcess
 from streamer.errors import UserError
 from streamer.hub.settings import HubReport, HubSettings
+from streamer.observe.metrics import Metrics
 
 _SILENT_S = SILENT_S
+_COUNTERS = {
+    "sent": "Messages sent to subscribers.",
+    "dropped": "Messages that slow subscribers missed.",
+    "gaps": "Times a subscriber was told of a gap.",
+    "closed_slow": "Subscribers parted with: too slow.",
+    "closed_gone": "Subscribers that had vanished.",
+}
 
 
 class HubProcess(ChildProcess[HubReport]):
@@ -42,6 +50,17 @@ class HubProcess(ChildProcess[HubReport]):
         """The listening socket."""
         assert self._socket is not None
         return (self._socket.fileno(),)
+
+    def watch(self, metrics: Metrics) -> None:
+        """Show the hub's figures among the service's."""
+
+        def of_report(name: str) -> Callable[[], float]:
+            return lambda: float(getattr(self.report, name)) if self.report is not None else 0.0
+
+        metrics.watch("hub_clients", "Websocket subscribers.", of_report("clients"))
+        for name, text in _COUNTERS.items():
+            metrics.watch(f"hub_{name}", text, of_report(name), counter=True)
+        metrics.watch("hub_restarts", "Times the hub process was replaced.", lambda: self.restarts, counter=True)
 
     async def start(self) -> None:
         """Bind the port, start the hub and wait until it serves.
