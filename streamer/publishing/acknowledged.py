@@ -7,8 +7,11 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from streamer.clock import NS_PER_S
+from streamer.clock import NS_PER_MS, NS_PER_S
 from streamer.publishing.backlog import Unit
+
+# Before every deadline this much is kept free for threads to wake (see scheduling.dispatch).
+_KEPT_FREE_NS = 50 * NS_PER_MS
 
 
 class Acknowledged(Struct, frozen=True):
@@ -46,14 +49,16 @@ class Acknowledged(Struct, frozen=True):
     @property
     def store_late(self) -> bool:
         """Late, and only because of the store: with it there and quick this unit would have been in time, and without
-        our own stalls it would not."""
+        our own stalls it would not. Stalls no longer than what is kept free for them before every deadline don't count:
+        the store has used that up."""
         deadline_ns = self.unit.deadline_ns
         if deadline_ns is None or not self.late:
             return False
         own_ns = self.acked_ns - self.handed_ns - self.store_ns - self.stalled_ns
         # Stalls after the deadline delay nothing that would have been done by then.
         in_time_but_for_it = self.handed_ns + own_ns + self.stalled_early_ns <= deadline_ns
-        return in_time_but_for_it and self.acked_ns - self.stalled_ns > deadline_ns
+        stalled_ns = self.stalled_ns if self.stalled_ns > _KEPT_FREE_NS else 0
+        return in_time_but_for_it and self.acked_ns - stalled_ns > deadline_ns
 
 
 class PublishHooks(Protocol):

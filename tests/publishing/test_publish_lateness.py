@@ -163,6 +163,22 @@ async def test_a_stall_beside_a_quick_store_is_ours_even_if_the_store_was_a_litt
     assert (acknowledged.late, acknowledged.store_late) == (True, False)
 
 
+@pytest.mark.parametrize(("stall_ms", "ours"), [(40, False), (120, True)])
+async def test_a_short_stall_at_a_stores_return_is_the_stores(scene: Scene, stall_ms: int, ours: bool) -> None:
+    """A store that answers only shortly before a deadline leaves nothing of what is kept free for our loop's own short
+    stalls: one of less than that is not what made it late, one of more is."""
+
+    async def shortly_before() -> None:
+        await scene.slowly(90 * MS)
+        scene.clock.advance(stall_ms * MS)
+
+    scene.store.on_append = [lambda: asyncio.ensure_future(shortly_before())]
+    async with scene.publisher:
+        scene.publish()
+        (acknowledged,) = await scene.settled()
+    assert (acknowledged.late, acknowledged.store_late) == (True, not ours)
+
+
 async def test_our_stalls_in_an_outage_are_not_to_blame_for_it(scene: Scene) -> None:
     """While the store does not answer, a busy machine keeps our loop from running now and then: what is handed over
     shortly before its deadline and came late for the store is `store_late` all the same."""
