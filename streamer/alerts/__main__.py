@@ -22,6 +22,7 @@ from streamer.alerts.settings import AlertsSettings, outbox_path
 from streamer.alerts.station import Station
 from streamer.clock import HostClock
 from streamer.errors import StreamerError
+from streamer.memory import collected_seldom
 
 _REPORT_S = 1.0
 # Groups of ten thousand streams on one line.
@@ -78,7 +79,8 @@ def main() -> int:
     """Run the alerts of a service: settings from standard input, reports to standard output, log to standard error."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s alerts: %(message)s")
     try:
-        asyncio.run(_main())
+        with collected_seldom():
+            asyncio.run(_main())
     except (StreamerError, msgspec.MsgspecError, OSError) as error:
         print(f"alerts: {error}", file=sys.stderr)
         return 1

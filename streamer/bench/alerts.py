@@ -40,6 +40,7 @@ from streamer.bench.conditions import conditions
 from streamer.bench.hook import Hook
 from streamer.clock import NS_PER_MS, NS_PER_S, rfc3339
 from streamer.errors import StreamerError
+from streamer.memory import collected_seldom
 from streamer.messages import CoverageBody, Label, LatencyBody, Segment, Share, encode
 from streamer.publishing.backlog import Unit
 from streamer.publishing.publish import Acknowledged, Publisher
@@ -218,7 +219,7 @@ def _rules(offered: Offered) -> dict[str, object]:
     decoder, rule_set = msgspec.json.Decoder(Segment), RuleSet(rules, {}, None)
     fired = 0
     scenes = [_Scene(random.Random(stream)) for stream in range(streams)]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, collected_seldom():  # as in the alerts process
         outbox = Outbox.open(Path(folder) / "alerts.sqlite3")
         busy_s = 0.0
         for second in range(offered.media_s):

@@ -202,7 +202,7 @@ class _Part(Checked):
         self._label(node)
         if function == "share":
             return self._input(("share", text, modality), lambda facts, held: share(facts, text, modality), NUMBER)
-        return self._input(("label", text), lambda facts, held: score(facts, text), NUMBER)
+        return self._input(("label", text), _score_of(text), NUMBER)
 
     def _label(self, node: tree.Node) -> str:
         """The name of a label, checked and noted."""
@@ -256,6 +256,18 @@ def score(facts: Facts, name: str) -> float | None:
         return None
     label = facts.labels.get(name)
     return label.score if label is not None else 0.0
+
+
+def _score_of(name: str) -> Read:
+    """`score` of one label, in one call: nothing else is asked as often."""
+
+    def read(facts: Facts, held: list[bool | None]) -> Value | None:
+        if not facts.looked:
+            return None
+        label = facts.labels.get(name)
+        return label.score if label is not None else 0.0
+
+    return read
 
 
 def share(facts: Facts, name: str, modality: str) -> float | None:

@@ -154,6 +154,7 @@ class _Program:
         self._reads = [read for _, read in part.inputs]
         self._index = index
         self._asks = part.asks
+        self._only = self._reads[0] if len(self._reads) == 1 and not part.asks else None
         self._facts = Facts("", 0)
         # What is known also where nobody looked.
         self._always: dict[str, Callable[..., int]] = {"said": self._said, "length": len}
@@ -162,10 +163,17 @@ class _Program:
         self._put: list[Value | None] = [None] * len(part.inputs)
 
     def holds(self, facts: Facts, held: list[bool | None], memory: Memory) -> bool | None:
-        values = [read(facts, held) for read in self._reads]
-        index = self._index
-        if not self._asks and values == memory._read[index]:
-            return memory._came[index]
+        index, before = self._index, memory._read[self._index]
+        if self._only is not None:
+            # Most conditions look at one thing, which mostly is what it was: half the time of all rules is spent here.
+            value = self._only(facts, held)
+            if before is not None and before[0] == value:
+                return memory._came[index]
+            values = [value]
+        else:
+            values = [read(facts, held) for read in self._reads]
+            if not self._asks and values == before:
+                return memory._came[index]
         self._facts = facts
         unknown = None in values or (self._asks and not facts.looked)
         holds = self._settled(values) if unknown else self._run(values)

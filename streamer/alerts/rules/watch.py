@@ -92,6 +92,9 @@ class Standing:
         """It fires, for the stream of `sight`; `times`: when what the rule asks for began, and when it had lasted."""
         facts = sight.facts
         since_ns, at_ns = times
+        if self.cleared_ns is not None and -_SKEW_NS <= at_ns - self.cleared_ns < 0:
+            # By the clock of another stream of this key; what was over just now did not begin again before that.
+            at_ns = self.rested_ns(rule.config.cooldown_ns)
         # What began at the same time as another alert of this key (late streams of a group do) is told apart from it.
         while since_ns in self.recent:
             since_ns -= 1
