@@ -204,6 +204,7 @@ GROUND = {
     "streamer.messages",
     "streamer.observe",
     "streamer.observe.*",
+    "streamer.ondemand",
     "streamer.picturenames",
     "streamer.status",
     "streamer.storage",

@@ -94,14 +94,15 @@ class Sampler:
     async def run(self, over: asyncio.Event) -> None:
         """A sample a second until `over`."""
         while not over.is_set():
-            await self._sample()
+            await self.sample()
             await pause(over, _EVERY_S)
 
     def slopes(self, from_s: float) -> dict[str, dict[str, Slope]]:
         """The slope of each figure of each process, of the samples from `from_s` (monotonic) on."""
         return {name: series.slopes(from_s) for name, series in self._series.items()}
 
-    async def _sample(self) -> None:
+    async def sample(self) -> None:
+        """Take a sample now."""
         try:
             samples = await asyncio.to_thread(scrape, f"{self._service.page}/metrics")
         except OSError:

@@ -123,6 +123,7 @@ async def _run(soak: Soak, service: Started, tap: Tap) -> None:
             await asyncio.wait([ended], timeout=soak.seconds)
             soak.ended_early = ended.done()
             over.set()
+        await soak.sampler.sample()  # what was broken last was healed after its last look
         warm_up_s = min(soak.seconds * _WARM_UP_PART, _WARM_UP_MOST_S)
         soak.slopes = soak.sampler.slopes(began_s + warm_up_s)
         stopping_s = time.monotonic()

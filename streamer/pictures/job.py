@@ -1,14 +1,10 @@
-"""What the service and the process that makes pictures say to each other, each MessagePack after its `LENGTH`."""
+"""What the service and the process that makes pictures say to each other."""
 
 from __future__ import annotations
-
-import struct
 
 import msgspec
 
 from streamer.footage import Footage
-
-LENGTH = struct.Struct("<I")
 
 
 class Job(msgspec.Struct, frozen=True):

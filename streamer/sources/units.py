@@ -10,10 +10,13 @@ import av
 _WITH_UNITS = ("h264", "hevc")
 # So many packets of a track are held back to see whether its pictures come in pieces.
 _TRIAL = 2
+# Parts of one picture may stand this far apart: the clock of a track is set whenever more is known of it, also between
+# two of them. Pictures of even 120 a second are further from each other.
+_APART_NS = 4_000_000
 
 
 class Joiner:
-    """Puts pictures together that arrive in several packets with one time stamp.
+    """Puts pictures together that arrive in several packets with one time stamp, or nearly so.
 
     FFmpeg's parser takes parameter sets for the beginning of a new picture, and some encoders repeat them before every
     slice. Only at the beginning and where that has been seen is a packet held back until the next one shows that it is
@@ -52,10 +55,13 @@ class Joiner:
         return whole if self._joins else [*whole, *self.flush()]
 
     def _is_part(self, packet: av.Packet[av.VideoStream]) -> bool:
-        if self._last is None or (packet.pts != self._stamp_ns and not self._trial):
+        if self._last is None or packet.pts is None or self._stamp_ns is None:
+            return False
+        is_near = abs(packet.pts - self._stamp_ns) <= _APART_NS
+        if not is_near and not self._trial:
             return False
         begins = _begins_picture(packet, self._codec)
-        if packet.pts == self._stamp_ns:
+        if is_near:
             return not begins or not has_picture(self._last, self._codec)
         return begins is False  # the first packet of a track may have no stamp
 

@@ -3,13 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-
-import pytest
 
 from streamer.alerts.outbox.keeper import Outbox
 from streamer.alerts.records import Delivery, DeliveryState, NotDelivered, Recorded, alert_id
@@ -86,28 +79,3 @@ class Ear:
     def texts(self) -> list[str]:
         """What it got, in words: an alert's text, or of how many a summary tells."""
         return [one.alert.text if one.summary is None else f"{one.summary.count} held" for one in self.got]
-
-
-@contextmanager
-def small_disk(size: str) -> Iterator[Path]:
-    """A file system of this size; the test is skipped where none can be made."""
-    folder = Path(tempfile.mkdtemp(prefix="disk-", dir="/tmp"))
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    mounted = subprocess.run(command, capture_output=True, text=True)
-    if mounted.returncode:
-        folder.rmdir()
-        pytest.skip(f"no small disk ({mounted.stderr.strip()}): run as root, with mount(8)")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-        folder.rmdir()
-
-
-def fill(disk: Path) -> Path:
-    """Leave not a byte; returns the file that takes the room."""
-    ballast = disk / "ballast"
-    with ballast.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
-        while True:
-            file.write(bytes(4096))
-    return ballast

@@ -101,7 +101,7 @@ async def test_a_sampler_samples_until_it_is_told_to_end(exposed: HTTPServer) ->
     )
     assert sampler.total("streamer_no_such_thing") is None
     exposed.status = 500  # type: ignore[attr-defined]
-    await sampler._sample()
+    await sampler.sample()
     assert sampler.unreachable == 1
 
 

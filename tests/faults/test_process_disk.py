@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 from models.weights import PACKAGES, cache_dir
 from tests.cameras import ToolkitCamera, free_port
+from tests.disks import fill, small_disk
 from tests.e2e.running import service
 from tests.e2e.watching import following
 from tests.faults.books import account_of, labels_again, nothing_wrong, report, still_labelled, stored
@@ -27,27 +27,10 @@ __all__ = ["valkey_fixture"]
 StartCamera = Callable[[Path], ToolkitCamera]
 
 
-@pytest.fixture
-def small_disk() -> Iterator[Path]:
-    """A file system of 256 KB, at a path that is short enough for a socket in it."""
-    folder = Path(tempfile.mkdtemp(prefix="disk-", dir="/tmp"))
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True, text=True
-    )
-    if mounted.returncode:
-        folder.rmdir()
-        pytest.skip(f"no small disk ({mounted.stderr.strip()}): run as root, with mount(8)")
-    yield folder
-    # Lazily: a process that is just ending may still have a file open there.
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-    folder.rmdir()
-
-
-def fill(disk: Path) -> None:
-    """Leave not a byte."""
-    with (disk / "ballast").open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
-        while True:
-            file.write(bytes(4096))
+@pytest.fixture(name="disk")
+def disk_fixture() -> Iterator[Path]:
+    with small_disk("256k") as disk:
+        yield disk
 
 
 @pytest.fixture
@@ -64,12 +47,12 @@ def loose_weights(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_cache_on_a_full_disk(small_disk: Path, loose_weights: Path) -> None:
+def test_a_cache_on_a_full_disk(disk: Path, loose_weights: Path) -> None:
     """A start that must make files in the cache ends with code 1 and one line that names folder, cause and remedy."""
     command = ["run", "--source", "door=rtsp://127.0.0.1:9/", "--weights", str(loose_weights), "--http", "127.0.0.1:0"]
     done = subprocess.run(
         [sys.executable, "-m", "streamer", *command, "--ws", "127.0.0.1:0"],
-        env={**os.environ, "STREAMER_CACHE": str(small_disk / "cache"), "NO_COLOR": "1"},
+        env={**os.environ, "STREAMER_CACHE": str(disk / "cache"), "NO_COLOR": "1"},
         capture_output=True,
         text=True,
         timeout=90,
@@ -77,19 +60,19 @@ def test_a_cache_on_a_full_disk(small_disk: Path, loose_weights: Path) -> None:
     assert done.returncode == 1
     line = done.stderr.strip().splitlines()[-1]
     assert "Traceback" not in done.stderr
-    assert str(small_disk) in line and "No space left" in line and "STREAMER_CACHE" in line, done.stderr
-    assert not list((small_disk / "cache").rglob("*.safetensors")), "no half of a file stays"
+    assert str(disk) in line and "No space left" in line and "STREAMER_CACHE" in line, done.stderr
+    assert not list((disk / "cache").rglob("*.safetensors")), "no half of a file stays"
 
 
-async def test_temporary_files_find_no_room(small_disk: Path, looping_clip: Path, toolkit_camera: StartCamera) -> None:
+async def test_temporary_files_find_no_room(disk: Path, looping_clip: Path, toolkit_camera: StartCamera) -> None:
     """A disk that fills up under a running service stops nothing: labels go on, and a store that is killed then comes
     back on it."""
     camera = toolkit_camera(looping_clip)
-    env = {"TMPDIR": str(small_disk)}
+    env = {"TMPDIR": str(disk)}
     async with service("--source", f"door={camera.url}", env=env) as running, following(running) as follower:
-        assert str(small_disk) in "".join(running.log), "its store lives there"
+        assert str(disk) in "".join(running.log), "its store lives there"
         await follower.until_segments("door", 2)
-        fill(small_disk)
+        fill(disk)
         mark = len(follower.messages)
         segments = await follower.until_segments("door", 4, since=mark)
         still_labelled(segments)
@@ -101,20 +84,20 @@ async def test_temporary_files_find_no_room(small_disk: Path, looping_clip: Path
 
 
 async def test_the_log_finds_no_room(
-    small_disk: Path, valkey: Valkey, looping_clip: Path, toolkit_camera: StartCamera
+    disk: Path, valkey: Valkey, looping_clip: Path, toolkit_camera: StartCamera
 ) -> None:
     """A log that can't be written any more costs the log alone: segments are published in time, and the end is
     orderly."""
     camera = toolkit_camera(looping_clip)
     port = free_port()
     command = ["--debug", "run", "--source", f"door={camera.url}", "--redis", valkey.url, "--http", f"127.0.0.1:{port}"]
-    with (small_disk / "log").open("wb") as log:
+    with (disk / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             *[sys.executable, "-m", "streamer", *command, "--ws", "127.0.0.1:0"], stderr=log, stdout=log
         )
     try:
         await until(lambda: said(valkey, 2), 30)
-        fill(small_disk)
+        fill(disk)
         # A camera that is lost and found is worth some lines.
         camera.restart()
         count = len(await stored(valkey.url))

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.disks import small_disk
 from tests.faults.feeding import STREAMS, Feeding, lost
 from tests.stores import Valkey, until, valkey_fixture
 
 __all__ = ["valkey_fixture"]
 
 
-@pytest.fixture(name="small_disk")
-def small_disk_fixture() -> Iterator[Path]:
-    """A file system of 512 KB."""
-    folder = Path(tempfile.mkdtemp(prefix="disk-"))
-    mounting = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
-    mounted = subprocess.run(mounting, capture_output=True, text=True)
-    if mounted.returncode:
-        folder.rmdir()
-        pytest.skip(f"no small disk ({mounted.stderr.strip()}): run as root, with mount(8)")
-    yield folder
-    # Lazily: a process that is just ending may still have a file open there.
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-    folder.rmdir()
+@pytest.fixture(name="disk")
+def disk_fixture() -> Iterator[Path]:
+    with small_disk("512k") as disk:
+        yield disk
 
 
 async def test_memory_that_somebody_else_fills(valkey: Valkey) -> None:
@@ -66,12 +56,12 @@ async def test_a_store_that_is_full_for_long_is_not_emptied(valkey: Valkey) -> N
         await feeding.end()
 
 
-async def test_a_disk_that_is_full(small_disk: Path) -> None:
+async def test_a_disk_that_is_full(disk: Path) -> None:
     """A store whose file can't grow refuses to write; when there is room again, all that waited is there, once."""
-    ballast = small_disk / "ballast"
+    ballast = disk / "ballast"
     ballast.write_bytes(bytes(200 * 1024))
     options = ("--appendonly", "yes", "--appendfsync", "everysec", "--auto-aof-rewrite-percentage", "0")
-    async with Valkey(*options, data=small_disk) as server, Feeding(server.url) as feeding:
+    async with Valkey(*options, data=disk) as server, Feeding(server.url) as feeding:
         await feeding.away()
         outage = feeding.publisher.outage()
         assert outage is not None

@@ -14,14 +14,17 @@ FIRST, REST = b"\x00\x00\x01\x65\x88\x11", b"\x00\x00\x01\x65\x08\x22"
 NEXT = b"\x00\x00\x01\x41\x9a\x33"
 
 
-def joined(pieces: list[tuple[int, bytes]], codec: str = "h264") -> list[tuple[int, bytes]]:
-    """What comes out of a joiner for these packets, with their stamps."""
+MS = 1_000_000
+
+
+def joined(pieces: list[tuple[float, bytes]], codec: str = "h264") -> list[tuple[float, bytes]]:
+    """What comes out of a joiner for these packets, with their stamps (ms)."""
     joiner, whole = Joiner(codec), []
     for stamp, data in pieces:
         packet = av.Packet(data)
-        packet.pts, packet.time_base = stamp, Fraction(1, 1000)
+        packet.pts, packet.time_base = round(stamp * MS), Fraction(1, 1000 * MS)
         whole += joiner.feed(packet)  # type: ignore[arg-type]
-    return [(packet.pts or 0, bytes(packet)) for packet in [*whole, *joiner.flush()]]
+    return [((packet.pts or 0) / MS, bytes(packet)) for packet in [*whole, *joiner.flush()]]
 
 
 def test_pieces_with_one_stamp_are_one_picture() -> None:
@@ -41,6 +44,20 @@ def test_the_first_picture_is_put_together_without_a_stamp() -> None:
     assert joined([(-40, HEADERS + FIRST), (0, HEADERS + REST), (40, NEXT)]) == [
         (-40, HEADERS + FIRST + HEADERS + REST),
         (40, NEXT),
+    ]
+
+
+def test_a_clock_that_is_set_amid_a_picture_does_not_tear_it() -> None:
+    """A sender report between two parts moves what follows by a little, back or forth; a picture whose beginning was
+    lost is still not put to the one before."""
+    pieces = [(0, FIRST), (0, REST), (40, NEXT), (80, FIRST), (79.7, HEADERS + REST), (119.7, FIRST), (121, REST)]
+    assert joined([*pieces, (160, NEXT), (200, REST)]) == [
+        (0, FIRST + REST),
+        (40, NEXT),
+        (80, FIRST + HEADERS + REST),
+        (119.7, FIRST + REST),
+        (160, NEXT),
+        (200, REST),
     ]
 
 

@@ -17,8 +17,9 @@ from streamer.alerts.outbox.thread import OutboxThread
 from streamer.alerts.records import NotDelivered
 from streamer.clock import ManualClock
 from tests.alerts.delivery.post import post
-from tests.alerts.outbox_making import T0_NS, Ear, fill, recorded, small_disk
+from tests.alerts.outbox_making import T0_NS, Ear, recorded
 from tests.conftest import eventually
+from tests.disks import fill, small_disk
 
 
 async def test_what_is_recorded_leaves_and_is_known_to_have(tmp_path: Path) -> None:

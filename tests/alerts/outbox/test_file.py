@@ -18,7 +18,8 @@ from streamer.alerts.outbox.file import OutboxDamaged, OutboxError
 from streamer.alerts.outbox.keeper import Outbox
 from streamer.alerts.outbox.rows import Filter, Lane
 from streamer.errors import UserError
-from tests.alerts.outbox_making import T0_NS, fill, recorded, small_disk
+from tests.alerts.outbox_making import T0_NS, recorded
+from tests.disks import fill, small_disk
 
 LANE = Lane("ops", "glass", False)
 

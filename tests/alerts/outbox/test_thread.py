@@ -15,8 +15,9 @@ from streamer.alerts.outbox.keeper import Outbox
 from streamer.alerts.outbox.rows import Filter
 from streamer.alerts.outbox.thread import OutboxThread, Recording
 from streamer.errors import UserError
-from tests.alerts.outbox_making import T0_NS, fill, recorded, small_disk
+from tests.alerts.outbox_making import T0_NS, recorded
 from tests.conftest import eventually
+from tests.disks import fill, small_disk
 
 
 async def test_all_is_done_in_one_other_thread_in_order(tmp_path: Path) -> None:
