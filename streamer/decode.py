@@ -15,6 +15,7 @@ import av
 
 from streamer.media import Effort, Frame, SourceStats
 from streamer.sources.continuity import Continuity
+from streamer.sources.look import LookMaker
 from streamer.sources.picture import Fit, PictureConverter, turns_of, upright_size
 from streamer.sources.ring import PacketRing
 from streamer.sources.sampling import Grid, Interval, KeyPrediction
@@ -48,7 +49,8 @@ class DecodeOptions:
 
     lazy: pictures that no sample refers to are not decoded. skip_loop_filter: blocks stay visible at full size, and
     vanish at 224 pixels. skip_unreferenced: pictures that are no samples and that no other refers to are not decoded.
-    fit: `squash` keeps the whole picture, `crop` its middle with its shape. threads: of the decoder.
+    fit: `squash` keeps the whole picture, `crop` its middle with its shape. threads: of the decoder. looks: samples in
+    which people are to be looked for are made for that too.
     """
 
     lazy: bool = True
@@ -56,6 +58,7 @@ class DecodeOptions:
     skip_unreferenced: bool = True
     threads: int = 1
     fit: Fit = "squash"
+    looks: bool = False
 
 
 @dataclass(slots=True)
@@ -91,6 +94,7 @@ class VideoDecoder:
         self._stats = stats
         self._grid = Grid(frames_per_second)
         self._convert = PictureConverter(size, options.fit)
+        self._look = LookMaker() if options.looks else None
         self._pending: deque[_Pending] = deque()
         self._pending_bytes = 0
         self._interval = Interval()
@@ -375,7 +379,8 @@ class VideoDecoder:
             rgb = self._convert(picture)
             self._stats.picture = upright_size(picture)
             self._ring.turn(turns_of(picture))
-            frames.append(Frame(media_ns, self._stands_for_ns, arrived_ns, rgb))
+            look = None if self._look is None or self._effort != "all" else self._look(picture, rgb, media_ns)
+            frames.append(Frame(media_ns, self._stands_for_ns, arrived_ns, rgb, look))
             self._grid.take(media_ns, is_key, self._gops.in_step_with(self._grid))
             self._stats.frames_sampled += 1
         return frames

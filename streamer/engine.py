@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -28,8 +28,23 @@ import onnxruntime
 from models import checkpoint as checkpoints
 from models import export, weights
 from models.config import LabelInfo
+from models.faces import any_size
+from streamer.detector import PeopleDetector, blank_look
 from streamer.errors import UserError, WeightsError
-from streamer.media import Basis, Coverage, Geometry, Patch, Picture, Scores, Token, Window, Work, WorkCosts
+from streamer.media import (
+    Basis,
+    Coverage,
+    Geometry,
+    Patch,
+    Picture,
+    Scores,
+    Sighting,
+    Token,
+    Window,
+    Work,
+    WorkCosts,
+)
+from streamer.peoplegraph import people_graph
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +70,10 @@ class Engine(Protocol):
     geometry: Geometry
     labels: list[LabelInfo]
     why_graphs: WhyGraphs
+
+    def look_for_people(self, detector: PeopleDetector) -> None:
+        """From now on people are looked for in pictures that have a look. Any thread."""
+        ...
 
     def run(self, windows: Sequence[Window]) -> list[Scores]:
         """Score `windows` (blocking, one caller at a time); the answers are in their order."""
@@ -106,6 +125,13 @@ class _Ring:
 class _StreamTokens:
     video: _Ring
     audio: _Ring
+    sightings: dict[int, Sighting] = field(default_factory=dict)
+
+    def see(self, sighting: Sighting) -> None:
+        """Keep it for as long as windows reach back to it."""
+        self.sightings[sighting.index] = sighting
+        while len(self.sightings) > len(self.video.holds):
+            del self.sightings[min(self.sightings)]
 
 
 class OnnxEngine:
@@ -139,12 +165,18 @@ class OnnxEngine:
         self._fusion = _session(files.fusion, threads)
         self._streams: dict[str, _StreamTokens] = {}
         self._lock = threading.Lock()
+        self._detector: PeopleDetector | None = None
+
+    def look_for_people(self, detector: PeopleDetector) -> None:
+        """From now on people are looked for in pictures that have a look. Any thread."""
+        self._detector = detector
 
     def run(self, windows: Sequence[Window]) -> list[Scores]:
         """Score `windows`: encode what is new in them, gather, fuse. The answers are in their order."""
         held = [self._tokens_of(window.stream) for window in windows]
         self._encode_pictures(windows, held)
         self._encode_patches(windows, held)
+        self._look_for_people(windows, held)
         return self._fuse(windows, held)
 
     def forget(self, stream: str) -> None:
@@ -159,14 +191,19 @@ class OnnxEngine:
         window_ns = max(0, several_ns - one_ns) // (several - 1)
         picture_ns = (self._timed(Work(1, pictures=_CHUNK)) - one_ns) // _CHUNK
         patch_ns = (self._timed(Work(1, patches=_CHUNK)) - one_ns) // _CHUNK
-        return WorkCosts(max(1, one_ns - window_ns), window_ns, max(1, picture_ns), max(1, patch_ns))
+        measured = WorkCosts(max(1, one_ns - window_ns), window_ns, max(1, picture_ns), max(1, patch_ns))
+        if self._detector is None:
+            return measured
+        look_ns = (self._timed(Work(1, looks=_CHUNK)) - one_ns) // _CHUNK - measured.picture_ns
+        return replace(measured, look_ns=max(1, look_ns))
 
     def _timed(self, work: Work) -> int:
         """Nanoseconds that `work` takes in one call: the middle one of a few, because the first is never like the
         others."""
         picture = np.zeros((self.geometry.frame_size, self.geometry.frame_size, 3), np.uint8)
         samples = np.zeros(self.geometry.patch_samples, np.float32)
-        pictures = tuple(Picture(index, 0, picture) for index in range(work.pictures))
+        look = blank_look() if work.looks else None
+        pictures = tuple(Picture(index, 0, picture, look) for index in range(work.looks or work.pictures))
         patches = tuple(Patch(index, 0, samples) for index in range(work.patches))
         first = Window("", "", 0, 0, 1, 0, 0, 0, pictures, patches, Coverage(1, 1))
         batch = [first, *(replace(first, pictures=(), patches=()) for _ in range(work.windows - 1))]
@@ -216,6 +253,20 @@ class OnnxEngine:
             for (ring, patch), token in zip(chunk, encoded, strict=True):
                 ring.put(patch, token)
 
+    def _look_for_people(self, windows: Sequence[Window], held: list[_StreamTokens]) -> None:
+        detector = self._detector
+        if detector is None:
+            return
+        asked = {
+            (window.stream, picture.index): (tokens, (picture.index, picture.media_ns, picture.look))
+            for window, tokens in zip(windows, held, strict=True)
+            for picture in window.pictures
+            if picture.look is not None and picture.index not in tokens.sightings
+        }
+        found = detector.find([look for _, look in asked.values()])
+        for (tokens, _), sighting in zip(asked.values(), found, strict=True):
+            tokens.see(sighting)
+
     def _fuse(self, windows: Sequence[Window], held: list[_StreamTokens]) -> list[Scores]:
         count = len(windows)
         pictures = max(1, *(min(len(window.pictures), self._pictures_most) for window in windows))
@@ -236,7 +287,13 @@ class OnnxEngine:
             bases.append(Basis(tokens.video.basis(seen), tokens.audio.basis(heard)))
         feeds = {"video": video, "video_mask": video_mask, "audio": audio, "audio_mask": audio_mask}
         scores, shares = self._fusion.run(["scores", "shares"], feeds)
-        return [Scores(scores[row], shares[row], bases[row]) for row in range(count)]
+        seen_in = [_sightings(window, tokens) for window, tokens in zip(windows, held, strict=True)]
+        return [Scores(scores[row], shares[row], bases[row], seen_in[row]) for row in range(count)]
+
+
+def _sightings(window: Window, tokens: _StreamTokens) -> tuple[Sighting, ...]:
+    looked = (tokens.sightings.get(picture.index) for picture in window.pictures if picture.look is not None)
+    return tuple(sighting for sighting in looked if sighting is not None)
 
 
 def _session(path: Path, threads: int) -> Any:
@@ -268,6 +325,30 @@ def load(
     return OnnxEngine(checkpoint, files, threads)
 
 
+def load_detector(weights_dir: Path | None, threads: int = 1, progress: Progress | None = None) -> PeopleDetector:
+    """What finds people in pictures, with its weights fetched and exported where that was not done yet.
+
+    Raises:
+        WeightsError: the weights could not be had.
+    """
+    graph = _people_graph(weights_dir, progress)
+    fetched = weights.fetch(weights_dir, progress, (weights.FACES,))
+    for reason in fetched.missing.values():
+        log.warning("people of whom only the face is seen may be missed: %s", reason)
+    face_file = fetched.files.get("faces")
+    return PeopleDetector(graph, None if face_file is None else any_size(face_file), threads)
+
+
+def _people_graph(weights_dir: Path | None, progress: Progress | None) -> Path:
+    try:
+        fetched = weights.fetch(weights_dir, progress, (weights.PEOPLE,))
+    except weights.WeightsFetchError as error:
+        raise WeightsError(str(error)) from error
+    for reason in fetched.missing.values():
+        raise WeightsError(reason)
+    return people_graph(fetched.files["people"])
+
+
 def prepare(weights_dir: Path | None, progress: Progress | None = None) -> list[tuple[str, Path]]:
     """Fetch, check and export everything that serving needs; gives (name, file) of each.
 
@@ -281,6 +362,10 @@ def prepare(weights_dir: Path | None, progress: Progress | None = None) -> list[
     faces = weights.fetch(weights_dir, progress, (weights.FACES,))
     for reason in faces.missing.values():
         log.warning("alerts will have no pictures: %s", reason)
+    try:
+        parts.append(("people detector", _people_graph(weights_dir, progress)))
+    except WeightsError as error:
+        log.warning("people can't be looked for: %s", error)
     return [*parts, *faces.files.items()]
 
 

@@ -98,9 +98,10 @@ class Governor:
             shed=self._dispatcher.statistics.shed - shed,
         )
 
-    def refusal(self, frame_rate: int) -> str | None:
-        """Why one stream more, of `frame_rate` pictures a second, can't be admitted; None: it can."""
-        each = engine_part(self._costs, self._dispatcher.stretch(), self._geometry, frame_rate)
+    def refusal(self, frame_rate: int, *, looks: bool = False) -> str | None:
+        """Why one stream more, of `frame_rate` pictures a second, in which people are looked for or not, can't be
+        admitted; None: it can."""
+        each = engine_part(self._costs, self._dispatcher.stretch(), self._geometry, frame_rate, looks=looks)
         return refusal(self.use(), each, usable_cores())
 
 

@@ -13,9 +13,10 @@ from typing import Any, Protocol
 
 from streamer.answer import Answer, InOrder, segment_of, shed
 from streamer.clock import Clock
-from streamer.decide import EventDetector, EventPolicy, labels_of
+from streamer.decide import EventDetector, EventPolicy, labels_of, likeliest
 from streamer.media import Window
 from streamer.messages import FeedMessage, Segment
+from streamer.people.watch import Findings, PeopleWatch
 
 
 class Outlet(Protocol):
@@ -52,11 +53,16 @@ class Publishing:
 
 
 class Ledger:
-    """All methods belong to the publishing loop; only `last_segment` is read elsewhere."""
+    """All methods belong to the publishing loop; only `last_segment` is read elsewhere.
 
-    def __init__(self, stream: str, around: Publishing) -> None:
+    Args:
+        people: watches who is in the picture; None: nobody does.
+    """
+
+    def __init__(self, stream: str, around: Publishing, people: PeopleWatch | None = None) -> None:
         self._stream = stream
         self._around = around
+        self._people = people
         self._detector = EventDetector(stream, around.names, EventPolicy())
         self._order = InOrder()
         self._settled = asyncio.Event()
@@ -105,8 +111,10 @@ class Ledger:
     def _tell(self, answer: Answer) -> None:
         around, window = self._around, answer.window
         labels = [] if answer.scores is None else labels_of(around.names, answer.scores)
+        found = self._look_at_people(answer)
+        labels = likeliest([*labels, *found.labels]) if found.labels else labels
         now_ns = around.clock.now_ns()
-        segment = segment_of(answer, labels, around.bound_ns, now_ns, around.outlet.typical_ns)
+        segment = segment_of(answer, labels, around.bound_ns, now_ns, around.outlet.typical_ns, found.people)
         if answer.scores is not None:
             events = self._detector.update(window, answer.scores.scores)
         elif answer.reason == "no_media":
@@ -116,10 +124,19 @@ class Ledger:
         self.last_segment = segment
         for watcher in around.watchers:
             watcher.answered(answer, segment, now_ns)
-        self._publish((segment, *events), window.deadline_ns)
+        self._publish((segment, *events, *found.events), window.deadline_ns)
+
+    def _look_at_people(self, answer: Answer) -> Findings:
+        if self._people is None:
+            return Findings()
+        if answer.scores is not None:
+            return self._people.update(answer.window, answer.scores)
+        return self._people.nothing_there(answer.window) if answer.reason == "no_media" else Findings()
 
     def _close_events(self) -> None:
         events = self._detector.finish()
+        if self._people is not None:
+            events += self._people.finish()
         if events:
             self._publish(events)
 

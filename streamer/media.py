@@ -20,18 +20,37 @@ Effort = Literal["all", "keyframes", "none"]
 MODALITIES: tuple[Modality, ...] = ("video", "audio", "text")
 
 
+LOOK_SIZE = 256
+"""Pixels of a side of what people are looked for in: what MoveNet MultiPose was made for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A sampled picture as people are looked for in it.
+
+    rgb: uint8 `[LOOK_SIZE, LOOK_SIZE, 3]`, RGB: the whole picture with its shape kept at the top left, the rest black.
+    width, height: the part of the square that the picture takes, in (0, 1]; one of them is 1.
+    """
+
+    rgb: NDArray[np.uint8]
+    width: float
+    height: float
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One sampled picture.
 
     rgb: uint8 `[S, S, 3]`, RGB, S as the checkpoint's geometry says. `duration_ns` is how long this sample stands
-    for: the sampling period, or the camera's own frame interval where that is longer.
+    for: the sampling period, or the camera's own frame interval where that is longer. look: where people are to be
+    looked for and the picture is another than when that was last done.
     """
 
     media_ns: int
     duration_ns: int
     arrived_ns: int
     rgb: NDArray[np.uint8]
+    look: Look | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +135,7 @@ class Picture:
     index: int
     media_ns: int
     rgb: NDArray[np.uint8]
+    look: Look | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,39 +198,68 @@ class Basis:
 
 
 @dataclass(frozen=True, slots=True)
+class Sighting:
+    """The people seen in the picture `index`, which is from `media_ns`; N is 0 to 6. Places are fractions of the
+    picture's width and height from its top left corner.
+
+    aspect: the picture's width over its height. scores: float32 `[N]`, the detector's own, in [0, 1]. boxes: float32
+    `[N, 4]`: left, top, right, bottom. points: float32 `[N, 17, 3]`: x, y and score of the body's points in the order
+    of COCO.
+    """
+
+    index: int
+    media_ns: int
+    aspect: float
+    scores: NDArray[np.float32]
+    boxes: NDArray[np.float32]
+    points: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
 class Scores:
     """What the engine says of one window.
 
     scores: float32 `[L]` calibrated probabilities, in the order of the checkpoint's label names.
     shares: float32 `[L, 3]`, the share of video, audio and text in each label; every row sums to 1.
     basis: what they rest on; None where the engine does not tell.
+    sightings: of the window's pictures in which people were looked for, oldest first.
     """
 
     scores: NDArray[np.float32]
     shares: NDArray[np.float32]
     basis: Basis | None = None
+    sightings: tuple[Sighting, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What has to be computed: windows to fuse, and pictures and patches to encode before that."""
+    """What has to be computed: windows to fuse, and before that pictures and patches to encode, and pictures to look
+    for people in."""
 
     windows: int = 0
     pictures: int = 0
     patches: int = 0
+    looks: int = 0
 
     def __add__(self, other: Work) -> Work:
-        return Work(self.windows + other.windows, self.pictures + other.pictures, self.patches + other.patches)
+        return Work(
+            self.windows + other.windows,
+            self.pictures + other.pictures,
+            self.patches + other.patches,
+            self.looks + other.looks,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class WorkCosts:
-    """Nanoseconds on an idle machine: for a call of the engine at all, and for each window, picture and patch in it."""
+    """Nanoseconds on an idle machine: for a call of the engine at all, and for each window, picture, patch and look for
+    people in it."""
 
     call_ns: int = 1_000_000
     window_ns: int = 1_000_000
     picture_ns: int = 12_000_000
     patch_ns: int = 4_000_000
+    look_ns: int = 35_000_000
 
     def of(self, work: Work) -> int:
         """Nanoseconds for `work` in one call."""
@@ -219,6 +268,7 @@ class WorkCosts:
             + self.window_ns * work.windows
             + self.picture_ns * work.pictures
             + self.patch_ns * work.patches
+            + self.look_ns * work.looks
         )
 
 

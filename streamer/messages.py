@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, field
 
 Status = Literal["ok", "degraded", "shed"]
 Reason = Literal["overload", "no_media", "engine", "draining"]
 EventState = Literal["open", "update", "close"]
 AlertState = Literal["firing", "cleared"]
 Severity = Literal["info", "warning", "critical"]
+Posture = Literal["standing", "sitting", "lying"]
 StreamState = Literal["connecting", "live", "stalled", "reconnecting", "ended", "failed"]
 
 MAX_LABELS = 20
@@ -49,10 +50,29 @@ class Speech(Struct, frozen=True):
     end: str
 
 
+class Person(Struct, frozen=True, omit_defaults=True):
+    """Somebody in the picture as they were last seen in this window. Places are fractions of the picture's width and
+    height from its top left corner.
+
+    track: the same number for the same person for as long as they are followed, and never again in this epoch. box:
+    left, top, right, bottom. points: x, y, score of the 17 points of the body in the order of COCO. zones: those of the
+    configuration that they stand in.
+    """
+
+    track: int
+    score: float
+    box: tuple[float, float, float, float]
+    points: list[tuple[float, float, float]] = []
+    posture: Posture | None = None
+    zones: list[str] = []
+
+
 class People(Struct, frozen=True):
-    """Who is in the picture."""
+    """Who is in the picture: how many, and (`list`), unless the configuration asks for the number alone, where and how
+    each of them is."""
 
     count: int
+    each: list[Person] | UnsetType = field(default=UNSET, name="list")
 
 
 class CoverageBody(Struct, frozen=True):

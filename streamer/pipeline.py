@@ -31,7 +31,9 @@ from streamer.media import (
     Window,
 )
 from streamer.messages import Previous, Reason, StreamMessage
+from streamer.people.watch import PeopleWatch
 from streamer.scheduling.dispatch import Dispatcher
+from streamer.scheduling.ladder import STEPS
 from streamer.window import Windower, WindowPolicy
 
 log = logging.getLogger(__name__)
@@ -57,8 +59,8 @@ class Source(Protocol):
 _EFFORTS: tuple[tuple[Effort, tuple[str, ...]], ...] = (
     ("all", ()),
     ("all", ()),
-    ("keyframes", ("keyframes",)),
-    ("none", ("keyframes", "video")),
+    ("keyframes", ("keyframes", "people")),
+    ("none", ("keyframes", "people", "video")),
 )
 
 
@@ -80,9 +82,17 @@ class LiveStream:
 
     Args:
         previous: the epoch before, where one is known, to be named by the first announcement.
+        people: watches who is in the picture; None: nobody is looked for.
     """
 
-    def __init__(self, name: str, source: Source, around: Surroundings, previous: Previous | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        source: Source,
+        around: Surroundings,
+        previous: Previous | None,
+        people: PeopleWatch | None = None,
+    ) -> None:
         self.name = name
         self.source = source
         self.state: SourceState = "connecting"
@@ -92,7 +102,8 @@ class LiveStream:
         self.epoch: str | None = None
         self.level = 0
         self.restarts = 0
-        self.ledger = Ledger(name, around.publishing)
+        self.ledger = Ledger(name, around.publishing, people)
+        self._looks = people is not None
         self._around = around
         policy = WindowPolicy(around.bound_ns, int(around.bound_ns * _GRACE_PART))
         self._windower = Windower(name, around.geometry, policy)
@@ -106,6 +117,14 @@ class LiveStream:
     def queue(self) -> ChannelStatistics:
         """The media waiting to be cut into windows."""
         return self._channel.statistics
+
+    @property
+    def left_out(self) -> list[str]:
+        """What is left out of its work where it stands on the ladder."""
+        steps = list(STEPS[: self.level])
+        if self._looks and "people" in _EFFORTS[self.level][1]:
+            steps.insert(steps.index("keyframes"), "people")
+        return steps
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -254,7 +273,7 @@ class LiveStream:
         """`window` with the names of what the source left out of it."""
         for step in _EFFORTS[self.level][1]:
             # A camera without sound keeps its key frames.
-            if step != "video" or not window.pictures:
+            if (step != "video" or not window.pictures) and (step != "people" or self._looks):
                 self._eased_until_ns[step] = window.end_ns
         steps = tuple(step for step, until_ns in self._eased_until_ns.items() if until_ns > window.start_ns)
         return replace(window, degraded=steps) if steps else window

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec.structs import replace
 
 from streamer.clock import rfc3339
 from streamer.config import StreamConfig, mask_url
@@ -15,9 +17,9 @@ from streamer.errors import AdmissionError, StoreError, StreamerError
 from streamer.ledger import Ledger
 from streamer.messages import Previous
 from streamer.observe.metrics import Metrics
+from streamer.people.watch import PeopleWatch
 from streamer.pipeline import LiveStream, Source, Surroundings
 from streamer.publishing.publish import Publisher
-from streamer.scheduling.ladder import STEPS
 from streamer.sources.published import PublishedSource
 from streamer.status import StreamStatus
 from streamer.storage.store import Store
@@ -32,7 +34,8 @@ _RETRY_S = 10.0
 class RegistryParts:
     """What the registry wires each stream to. `open_source` raises UserError for an entry that can't be used;
     `refusal` says why a stream more can't be served, with the figure, None where it can; each of `forget` frees what
-    it holds of a stream that has gone."""
+    it holds of a stream that has gone; `look` gives who watches a stream's people, when people can be looked for, or
+    None: nobody does."""
 
     around: Surroundings
     publisher: Publisher
@@ -41,6 +44,7 @@ class RegistryParts:
     forget: Sequence[Callable[[str], None]]
     open_source: Callable[[str, StreamConfig], Source]
     refusal: Callable[[StreamConfig], str | None]
+    look: Callable[[str, StreamConfig], Awaitable[PeopleWatch | None]]
 
 
 @dataclass(slots=True)
@@ -118,7 +122,9 @@ class Registry:
             entry = self._entries.get(name)
             if entry is not None and entry.config == config:
                 return "changed"
-            source = self._parts.open_source(name, config)
+            people = await self._parts.look(name, config)
+            self._check_running()
+            source = self._parts.open_source(name, config if people is not None else _unwatched(config))
             refusal = self._parts.refusal(config) if entry is None else None
             if refusal is not None:
                 raise AdmissionError(f"{refusal}; remove a stream, or set `admission: degrade` to serve all with less")
@@ -129,7 +135,7 @@ class Registry:
             else:
                 await self._end(name, "changed")
                 previous = entry.live.previous
-            self._begin(name, config, source, previous)
+            self._begin(name, config, LiveStream(name, source, self._parts.around, previous, people))
             return "created" if entry is None else "changed"
 
     @contextlib.asynccontextmanager
@@ -150,9 +156,8 @@ class Registry:
         if self._stopping:
             raise StreamerError("the service is stopping; try again when it is back")
 
-    def _begin(self, name: str, config: StreamConfig, source: Source, previous: Previous | None) -> None:
-        parts = self._parts
-        live = LiveStream(name, source, parts.around, previous)
+    def _begin(self, name: str, config: StreamConfig, live: LiveStream) -> None:
+        parts, source = self._parts, live.source
         self._entries[name] = _Entry(config, live)
         parts.around.dispatcher.put(name, config.weight)
         parts.around.publishing.post(parts.publisher.open, name)
@@ -249,8 +254,16 @@ def _status(name: str, entry: _Entry) -> StreamStatus:
         level=live.level,
         preview=entry.config.preview,
         picture=stats.picture,
-        degraded=list(STEPS[: live.level]),
+        people=entry.config.people,
+        zones={name: zone.area for name, zone in entry.config.zones.items()},
+        lines={name: line.along for name, line in entry.config.lines.items()},
+        degraded=live.left_out,
     )
+
+
+def _unwatched(config: StreamConfig) -> StreamConfig:
+    """`config` for a source whose pictures nobody looks for people in."""
+    return replace(config, people="off", zones={}, lines={})
 
 
 def _absent(name: str, left_out: _LeftOut) -> StreamStatus:

@@ -27,7 +27,8 @@ from streamer.errors import ConflictError, StreamerError, UserError
 from streamer.http.server import Server, ServerConfig
 from streamer.hub.process import HubProcess
 from streamer.hub.settings import HubSettings
-from streamer.labelnames import label_names
+from streamer.labelnames import label_names, people_labels
+from streamer.lookout import Lookout
 from streamer.memory import settle_memory
 from streamer.observe.freeze import FreezeWatch
 from streamer.observe.metrics import Metrics
@@ -197,6 +198,9 @@ class Service:
         options, publisher, store = self._options, self._publisher, self._store
         assert publisher is not None and store is not None
         engine = await asyncio.to_thread(load, options.device, options.weights, 1, progress)
+        lookout = Lookout(engine, options.weights, progress)
+        if any(entry.people != "off" for entry in self.config.streams.values()):
+            await lookout.ready()  # before the engine is measured
         parts = AnsweringParts(
             engine=engine,
             costs=await asyncio.to_thread(engine.warm_up, MAX_WINDOWS),
@@ -211,6 +215,7 @@ class Service:
             bound_ns=self.config.latency_bound_ns,
             admits_all=lambda: self.config.admission == "degrade",
             open_source=self._open_source,
+            look=lookout.watch,
         )
         graphs = Graphs(*map(str, engine.why_graphs))
         labels = [(label.name, label.modalities) for label in engine.labels]
@@ -258,20 +263,23 @@ class Service:
 
     def _alert_settings(self) -> AlertsSettings:
         """What the alerts process goes by now; where the outbox is stays as it was at the start."""
-        config, registry = self.config, self._registry
-        entries = dict(config.streams)
-        if registry is not None:
-            entries |= {name: registry.config_of(name) for name in registry.names}
+        config, entries = self.config, self._entries()
         return AlertsSettings(
             redis_url=self._redis_url,
             rules=list(config.alerts),
             send=dict(config.send),
             outbox=self._outbox,
             groups={name: entry.group for name, entry in entries.items() if entry.group is not None},
-            labels=label_names() if config.alerts else None,
+            labels=label_names(entries.values()),
             retention_ns=config.redis.retention_ns,
             page_url=config.page_url or self._page_url,
         )
+
+    def _entries(self) -> dict[str, StreamConfig]:
+        """The streams of the configuration, and those that there are beside or instead of them."""
+        registry = self._registry
+        live = {} if registry is None else {name: registry.config_of(name) for name in registry.names}
+        return {**self.config.streams, **live}
 
     # -- what the HTTP side asks -----------------------------------------------------------------------------------
 
@@ -359,7 +367,11 @@ class Service:
         """The names that can appear."""
         if self._engine is None:
             raise StreamerError("the models are still being loaded; try again in a moment")
-        return [LabelInfo(name=label.name, modalities=list(label.modalities)) for label in self._engine.labels]
+        infos = [LabelInfo(name=label.name, modalities=list(label.modalities)) for label in self._engine.labels]
+        known = {info.name for info in infos}
+        watched = [entry for entry in self._entries().values() if entry.people != "off"]
+        people = [name for name in people_labels(watched) if name not in known] if watched else []
+        return infos + [LabelInfo(name=name, modalities=["video"]) for name in people]
 
     async def segments(
         self, name: str, since: str | None, until: str | None, limit: int

@@ -132,7 +132,7 @@ class Windower:
         if frame.media_ns < self._next_end_ns - self._geometry.window_ns:
             self._dropped_late += 1
             return
-        picture = Picture(self._next_picture, frame.media_ns, frame.rgb)
+        picture = Picture(self._next_picture, frame.media_ns, frame.rgb, frame.look)
         self._next_picture += 1
         sample = _Sample(picture, frame.media_ns + int(frame.duration_ns * _DURATION_SLACK))
         if self._samples and frame.media_ns < self._samples[-1].picture.media_ns:

@@ -62,6 +62,9 @@ class FakeControl:
             weight=entry.weight,
             preview=entry.preview,
             picture=(1280, 720),
+            people=entry.people,
+            zones={place: zone.area for place, zone in entry.zones.items()},
+            lines={place: line.along for place, line in entry.lines.items()},
         )
 
     async def put(self, name: str, entry: StreamConfig) -> Literal["created", "changed"]:

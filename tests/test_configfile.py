@@ -60,11 +60,11 @@ def test_the_documented_example_is_read(file: Path) -> None:
 
 def test_settings_without_effect_are_told_with_their_place(file: Path) -> None:
     """What is understood but not built yet is said plainly, and is no fault."""
-    file.write_text(FULL)
-    warnings = load(file, SECRETS).warnings
-    assert [line.removeprefix(f"{file}:").split(" ")[0] for line in warnings] == ["4:101:"]
-    assert "people are not looked for yet" in warnings[0]
-    assert problems(file, SECRETS) == []
+    file.write_text("streams:\n  a: {source: whip, speech: true}\n")
+    warnings = load(file).warnings
+    assert [line.removeprefix(f"{file}:").split(" ")[0] for line in warnings] == ["2:29:"]
+    assert "speech is not transcribed yet" in warnings[0]
+    assert problems(file) == []
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import pytest
 
 from models import weights
 from streamer import engine as engines
+from streamer.detector import blank_look
 from streamer.errors import UserError
-from streamer.media import Coverage, Patch, Picture, Scores, Window
+from streamer.media import Coverage, Look, Patch, Picture, Scores, Sighting, Window
 
 RNG = np.random.default_rng(7)
 PICTURES = [RNG.integers(0, 255, (224, 224, 3), dtype=np.uint8) for _ in range(8)]
@@ -169,3 +171,38 @@ def test_the_runtime_reports_nothing_to_its_maker(tmp_path: Path) -> None:
     env.pop("ORT_DISABLE_TELEMETRY", None)
     subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=120)
     assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in str(path)]
+
+
+class Detector:
+    """Sees nobody, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def find(self, looks: Sequence[tuple[int, int, Look]]) -> list[Sighting]:
+        self.asked += [index for index, _, _ in looks]
+        nobody = np.zeros(0, np.float32)
+        return [
+            Sighting(index, media_ns, 1.0, nobody, nobody.reshape(0, 4), nobody.reshape(0, 17, 3))
+            for index, media_ns, _ in looks
+        ]
+
+
+def test_people_are_looked_for_once_a_picture() -> None:
+    """In overlapping windows each picture with a look is asked about once, and every window gets what is in it; a
+    stream that was forgotten is asked about anew."""
+    engine, detector = engines.load("cpu", None), Detector()
+    cut = window("a", 0, range(4))
+    look = blank_look()
+    looking = [replace(one, look=look if one.index != 1 else None) for one in cut.pictures]
+    first, second = replace(cut, pictures=tuple(looking[:3])), replace(cut, seq=1, pictures=tuple(looking[1:]))
+    assert engine.run([first])[0].sightings == ()  # nobody can be found before there is who finds them
+    engine.look_for_people(detector)  # type: ignore[arg-type]
+    found = engine.run([first, second])
+    assert detector.asked == [0, 2, 3]
+    assert [[sighting.index for sighting in scores.sightings] for scores in found] == [[0, 2], [2, 3]]
+    engine.run([second])
+    assert detector.asked == [0, 2, 3]
+    engine.forget("a")
+    engine.run([second])
+    assert detector.asked == [0, 2, 3, 2, 3]

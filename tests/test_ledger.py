@@ -6,7 +6,9 @@ import asyncio
 
 from streamer.answer import Answer, shed
 from streamer.ledger import Ledger
-from streamer.messages import Event, Segment, StreamMessage
+from streamer.media import Scores, Window
+from streamer.messages import Event, EventState, Label, People, Segment, Share, StreamMessage
+from streamer.people.watch import Findings, PeopleSettings, PeopleWatch
 from tests.builders import MS, S, scores, window
 from tests.publishing.recorder import Recorder, publishing
 
@@ -86,3 +88,48 @@ async def test_what_was_left_out_is_in_the_segment() -> None:
     ledger.expect(answer.window)
     ledger.answer(answer)
     assert (recorder.segments[0].status, recorder.segments[0].degraded) == ("degraded", ["frames"])
+
+
+class Watching(PeopleWatch):
+    """Sees somebody in every window, and says what it was told of."""
+
+    def __init__(self) -> None:
+        super().__init__("door", PeopleSettings())
+        self.told: list[str] = []
+
+    def update(self, window: Window, scores: Scores) -> Findings:
+        self.told.append(f"update {window.seq}")
+        return Findings(People(1), [Label("Person", 0.95, Share(1.0, 0.0, 0.0))], [event("open")])
+
+    def nothing_there(self, window: Window) -> Findings:
+        self.told.append(f"nothing {window.seq}")
+        return Findings()
+
+    def finish(self) -> list[Event]:
+        self.told.append("finish")
+        return [event("close")]
+
+
+def event(state: EventState) -> Event:
+    return Event(stream="door", id="e1-p1", label="Person", state=state, start="", end=None, score=0.9)
+
+
+async def test_people_are_told_with_the_segment_they_are_in() -> None:
+    """Their labels stand among the others by score, their events follow the segment, a window that was shed for want of
+    time says nothing of them, and the end of an epoch is told to who watches them."""
+    recorder, watching = Recorder(), Watching()
+    ledger = Ledger("door", publishing(recorder), watching)
+    answers = [
+        answered(0, 0.2),
+        shed(window(seq=1), "overload", S),
+        shed(window(seq=2), "no_media", S),
+    ]
+    for answer in answers:
+        ledger.expect(answer.window)
+        ledger.answer(answer)
+    ledger.end_epoch()
+    assert watching.told == ["update 0", "nothing 2", "finish"]
+    first, opened, *shed_ones, closed = recorder.messages
+    assert isinstance(first, Segment) and [label.name for label in first.labels] == ["Person", "Dog"]
+    assert first.people == People(1) and opened == event("open") and closed == event("close")
+    assert [segment.people for segment in shed_ones if isinstance(segment, Segment)] == [None, None]

@@ -20,6 +20,7 @@ from streamer.errors import AdmissionError, StoreError, StreamerError, UserError
 from streamer.media import Effort, EpochStart, Scores, SourceEvent, SourceStats, StateChange, Window, WorkCosts
 from streamer.messages import FeedMessage, Previous, Segment, StreamMessage
 from streamer.observe.metrics import Metrics
+from streamer.people.watch import PeopleSettings, PeopleWatch
 from streamer.pipeline import Source, Surroundings
 from streamer.registry import Registry, RegistryParts
 from streamer.scheduling.dispatch import Dispatcher
@@ -61,6 +62,8 @@ class World:
     closed: list[str] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
     cameras: list[LiveCamera] = field(default_factory=list)
+    entries: list[StreamConfig] = field(default_factory=list)
+    finds_people: bool = True
     last_answers: asyncio.Event = field(default_factory=asyncio.Event)
     last_error: Exception | None = None
     asked_last: int = 0
@@ -95,7 +98,11 @@ class World:
     def run(self, windows: Sequence[Window]) -> list[Scores]:
         return [scores(0.9) for _ in windows]
 
+    async def look(self, name: str, entry: StreamConfig) -> PeopleWatch | None:
+        return PeopleWatch(name, PeopleSettings()) if entry.people != "off" and self.finds_people else None
+
     def open_source(self, name: str, entry: StreamConfig) -> Source:
+        self.entries.append(entry)
         if "unusable" in entry.source:
             raise UserError(f"stream {name}: this can't be used")
         if entry.source == "whip":
@@ -134,6 +141,7 @@ async def registering() -> AsyncIterator[tuple[Registry, World]]:
                 forget=(world.forget,),
                 open_source=world.open_source,
                 refusal=lambda config: world.full,
+                look=world.look,
             )
         )
         try:
@@ -338,3 +346,29 @@ async def test_a_status_says_whether_pictures_may_be_shown_and_their_size() -> N
         door, hall = registry.status("door"), registry.status("hall")
         assert door is not None and hall is not None
         assert (door.preview, door.picture) == (False, None) and (hall.preview, hall.picture) == (True, (854, 480))
+
+
+async def test_where_people_cannot_be_found_the_stream_runs_without() -> None:
+    """Its source makes no pictures for looking for them, and it keeps the entry that it was given."""
+    entry = StreamConfig(source="rtsp://10.0.0.7/main", people="presence")
+    async with registering() as (registry, world):
+        world.finds_people = False
+        assert await registry.put("door", entry) == "created"
+        world.finds_people = True
+        assert await registry.put("yard", entry) == "created"
+        assert [opened.people for opened in world.entries] == ["off", "presence"]
+        assert registry.config_of("door") == registry.config_of("yard") == entry
+
+
+async def test_what_is_left_out_names_people_where_they_are_looked_for() -> None:
+    """From the second step of the ladder on nobody is looked for, which is told of the streams that it concerns."""
+    async with registering() as (registry, _):
+        await registry.put("door", StreamConfig(source="rtsp://10.0.0.7/main", people="count"))
+        await registry.put("yard", DOOR)
+        for level, door, yard in (
+            (1, ["frames"], ["frames"]),
+            (2, ["frames", "people", "keyframes"], ["frames", "keyframes"]),
+        ):
+            for live in registry.live.values():
+                live.ease(level)
+            assert [status.degraded for status in registry.statuses()] == [door, yard]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -112,7 +112,7 @@ class AlertDesk:
             StreamerError: another is being tried, or the store is away.
         """
         settings = self._settings()
-        rule = self._named(trial.rule) if isinstance(trial.rule, str) else drafted(trial.rule)
+        rule = self._named(trial.rule) if isinstance(trial.rule, str) else drafted(trial.rule, settings.labels)
         if rule is None:
             return None
         if not settings.redis_url:
@@ -174,8 +174,8 @@ def _with_book(path: Path, work: Callable[[Book], Given], read_only: bool) -> Gi
         raise StreamerError(str(error)) from error
 
 
-def drafted(draft: RuleDraft) -> AlertConfig:
-    """A draft as a rule, checked.
+def drafted(draft: RuleDraft, labels: Sequence[str] | None = None) -> AlertConfig:
+    """A draft as a rule, checked; it may speak of `labels` (None: of those that every service has).
 
     Raises:
         UserError: it can't be used; names the setting.
@@ -190,7 +190,7 @@ def drafted(draft: RuleDraft) -> AlertConfig:
         cooldown_ns=_span("cooldown", draft.cooldown),
         key=draft.key,
     )
-    faults = [": ".join([*map(str, fault.path), fault.text]) for fault in check_rule((), rule, label_names())]
+    faults = [": ".join([*map(str, fault.path), fault.text]) for fault in check_rule((), rule, labels or label_names())]
     if faults:
         raise UserError("; ".join(faults))
     return rule

@@ -23,7 +23,6 @@ from streamer.alertstatus import TrialReport, TriedAlert, TriedRule, TriedStream
 from streamer.clock import NS_PER_MS, NS_PER_S, parse_rfc3339, rfc3339
 from streamer.cursor import EntryId
 from streamer.errors import StreamerError, UserError
-from streamer.labelnames import label_names
 from streamer.messages import Alert, Event, Segment, StreamMessage
 from streamer.storage.store import FeedPage, Store
 
@@ -87,7 +86,7 @@ class _Trying:
 
     def __init__(self, order: TrialOrder) -> None:
         self._order = order
-        self._trial = Trial(order.rules, dict(order.groups), label_names(), most=_MOST_EPISODES)
+        self._trial = Trial(order.rules, dict(order.groups), None, most=_MOST_EPISODES)
         self._segments = 0
         # Of each stream when its media begin and end; of all, when the first and the last segment were stored.
         self._spans: dict[str, tuple[int, int]] = {}

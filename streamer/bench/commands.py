@@ -57,11 +57,15 @@ def bench() -> None:
     help="720p30 H.264 clip to stream.  [default: made once from the demo's]",
 )
 @click.option("--latency-bound", metavar="TIME", default="1s", callback=duration)
-def density(as_json: bool, streams: int | None, seconds: float, clip: Path | None, latency_bound: int) -> None:
+@click.option("--people", is_flag=True, help="Look for people in the pictures, too.")
+def density(
+    as_json: bool, streams: int | None, seconds: float, clip: Path | None, latency_bound: int, people: bool
+) -> None:
     """How many live 720p30 streams with sound this machine labels within the bound, and what one costs by stage."""
+    from streamer.bench.density import Asked
     from streamer.bench.density import run as measure
 
-    measure(streams=streams, seconds=seconds, clip=clip, bound_ns=latency_bound, as_json=as_json)
+    measure(streams=streams, seconds=seconds, clip=clip, asked=Asked(latency_bound, people), as_json=as_json)
 
 
 @bench.command()

@@ -22,6 +22,7 @@ _PATIENCE_S = 60
 _HOP_S = 0.5
 # Of what should have come, the part without which labels would be of something else.
 _COVERED = 0.9
+_LOOKS = ("streamer_looks_total", ())
 _QUANTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("max", 1.0))
 
 
@@ -32,7 +33,8 @@ class Run:
     cores: of each process of the service. stages: the same by part, as the service tells it. machine: cores that all
     processes of the machine used, the senders and whatever else runs there. degraded: how often each work was left out.
     coverage: the mean of each modality. late: by the segments' own words; acknowledged_late: by the service's counter,
-    with what was late because the service was not run at all.
+    with what was late because the service was not run at all. looks: in how many pictures a second people were looked
+    for.
     """
 
     streams: int
@@ -49,6 +51,7 @@ class Run:
     cores: dict[str, float] = field(default_factory=dict)
     stages: dict[str, float] = field(default_factory=dict)
     machine: float = 0.0
+    looks: float = 0.0
     rss_mb: float = 0.0
 
     @property
@@ -101,6 +104,7 @@ async def measure(entry: Run, store: Store, service: Started, watched: dict[str,
     stages = _stages(told)
     entry.stages = {name: (value - stages.get(name, 0.0)) / elapsed for name, value in _stages(after).items()}
     entry.acknowledged_late = round(_late(after) - _late(told))
+    entry.looks = (after.get(_LOOKS, 0.0) - told.get(_LOOKS, 0.0)) / elapsed
     entry.rss_mb = round(sum(resident_mb(pid) for pids in watched.values() for pid in pids), 1)
     count([message for _, message in await feed(store, place)], entry)
 

@@ -16,10 +16,11 @@ from msgspec.structs import replace
 
 from streamer.answer import Answer, segment_of
 from streamer.clock import rfc3339
-from streamer.decide import EventDetector, EventPolicy, labels_of
+from streamer.decide import EventDetector, EventPolicy, labels_of, likeliest
 from streamer.engine import Engine
 from streamer.media import AudioChunk, EpochStart, Frame, Progress, SourceEvent, Window
 from streamer.messages import Event, Segment
+from streamer.people.watch import Findings, PeopleWatch
 from streamer.window import Windower, WindowPolicy
 
 # Windows decoded ahead of the engine: enough to keep it busy, few enough to bound memory (a picture is 150 KB).
@@ -39,12 +40,13 @@ class Labelled:
 Reader = Callable[[], Iterator[SourceEvent]]
 
 
-def label(name: str, read: Reader, engine: Engine) -> Iterator[Labelled]:
+def label(name: str, read: Reader, engine: Engine, people: PeopleWatch | None = None) -> Iterator[Labelled]:
     """Label one file.
 
     Args:
         name: what the segments call it.
         read: gives its media from the start, media time from 0; runs on a thread of its own.
+        people: watches who is in the picture; None: nobody does.
 
     Yields:
         one item a hop, in order; what was read before a failure is yielded before it is raised.
@@ -63,11 +65,14 @@ def label(name: str, read: Reader, engine: Engine) -> Iterator[Labelled]:
                 compute_ns = time.monotonic_ns() - started_ns
                 for window, scores in zip(batch, results, strict=True):
                     answer = Answer(window, "ok", None, scores, 0, compute_ns)
-                    segment = segment_of(answer, labels_of(names, scores), 0, compute_ns, 0)
+                    found = Findings() if people is None else people.update(window, scores)
+                    labels = likeliest([*labels_of(names, scores), *found.labels])
+                    segment = segment_of(answer, labels, 0, compute_ns, 0, found.people)
                     if window.start_ns < 0:
                         # The first windows reach back to before the file began, and there is no such time.
                         segment = replace(segment, start=rfc3339(0))
-                    yield Labelled(segment, detector.update(window, scores.scores), window.end_ns)
+                    events = [*detector.update(window, scores.scores), *found.events]
+                    yield Labelled(segment, events, window.end_ns)
         finally:
             engine.forget(name)
 

@@ -91,22 +91,26 @@ class Console:
         self._tasks.clear()
 
 
-def label_files(media: tuple[str, ...], as_json: bool, weights: Path | None) -> None:
-    """The work of `streamer label`: every file, errors told where they happen.
+def label_files(media: tuple[str, ...], as_json: bool, weights: Path | None, *, people: bool = False) -> None:
+    """The work of `streamer label`: every file, errors told where they happen; `people`: who is in the picture, too.
 
     Raises:
         UserError: one of the files is none that could be labelled; the others were.
         MediaError: one of them broke half way.
+        WeightsError: the models could not be had.
     """
-    from streamer.engine import load
+    from streamer.engine import load, load_detector
 
     console = Console()
-    engine = load("cpu", weights, threads=_offline_threads(), progress=console.fetching)
+    threads = _offline_threads()
+    engine = load("cpu", weights, threads=threads, progress=console.fetching)
+    if people:
+        engine.look_for_people(load_detector(weights, threads, console.fetching))
     console.fetched()
     failures: list[StreamerError] = []
     for path in media:
         try:
-            _label_file(path, engine, console, as_json, several=len(media) > 1)
+            _label_file(path, engine, console, as_json, several=len(media) > 1, people=people)
         except StreamerError as error:
             failures.append(error)
             if len(media) > 1:
@@ -124,8 +128,10 @@ def _offline_threads() -> int:
     return max(1, len(os.sched_getaffinity(0)))
 
 
-def _label_file(path: str, engine: Engine, console: Console, as_json: bool, *, several: bool) -> None:
+def _label_file(path: str, engine: Engine, console: Console, as_json: bool, *, several: bool, people: bool) -> None:
     from streamer.commands.label import label
+    from streamer.decode import DecodeOptions
+    from streamer.people.watch import PeopleSettings, PeopleWatch
     from streamer.sources.replay import media_duration_ns, read_file
 
     geometry, rate = engine.geometry, engine.geometry.frame_rates[0]
@@ -143,7 +149,9 @@ def _label_file(path: str, engine: Engine, console: Console, as_json: bool, *, s
         task = progress.add_task(Path(name).name, total=duration_ns)
         if several and not as_json:
             console.lines.print(Text(name, "bold"))
-        for item in label(name, lambda: read_file(path, geometry, rate), engine):
+        watch = PeopleWatch(name, PeopleSettings()) if people else None
+        options = DecodeOptions(looks=people)
+        for item in label(name, lambda: read_file(path, geometry, rate, options), engine, watch):
             line = Text(encode(item.segment).decode()) if as_json else offline_line(item.segment)
             console.lines.print(line)
             progress.update(task, completed=item.end_ns)

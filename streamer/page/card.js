@@ -1,6 +1,7 @@
 // One stream on the wall. Text goes in as text, never as markup; what is there is changed, never built anew.
 
 import { LabelList } from "./labels.js";
+import { looksForPeople, peopleWords, words } from "./people.js";
 import { draw, REMEMBERED } from "./spark.js";
 import { age, mark, MODALITIES, percent, set, stamp, stepWords } from "./words.js";
 
@@ -33,7 +34,8 @@ export class Card {
     find("article").setAttribute("aria-labelledby", this.title.id);
     [this.group, this.state, this.reason] = [".group", ".state", ".reason"].map(find);
     this.labels = new LabelList(find(".labels"), SHOWN);
-    this.less = find(".less");
+    [this.less, this.people] = [".less", ".people"].map(find);
+    this.people.lang = words.lang;
     [this.none, this.badge, this.canvas, this.latency] = [".none", ".status", ".spark", ".latency"].map(find);
     this.labels.element.setAttribute("aria-label", `Labels of ${name}`);
     this.covers = MODALITIES.map((modality) => find(`.cover[data-modality="${modality}"]`));
@@ -90,6 +92,7 @@ export class Card {
     this.stale = !this.seen;
     if (this.stale) return;
     this.drawState();
+    this.drawPeople();
     if (this.segment) this.drawSegment(this.segment);
     this.drawDetails();
   }
@@ -106,6 +109,15 @@ export class Card {
     set(this.less, this.isDegraded ? `${level}, left out: ${this.leftOut.join(", ") || "part of the work"}` : "");
     const waiting = { live: "Nothing seen or heard yet.", connecting: "Connecting to the camera.", stalled: "Nothing arrives." };
     set(this.none, waiting[state] ?? "No picture, no sound.");
+  }
+
+  drawPeople() {
+    this.people.hidden = this.segment === null || !looksForPeople(this.status, this.segment);
+    if (this.people.hidden) return;
+    const { people } = this.segment;
+    set(this.people, peopleWords(people));
+    mark(this.people, "title", this.people.textContent);
+    this.people.toggleAttribute("data-none", !people?.count);
   }
 
   drawAge() {

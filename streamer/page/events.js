@@ -66,6 +66,7 @@ export class Events {
       where.textContent = where.title = entry.ended ? `${entry.where}, for ${age(Date.parse(entry.ended) - at)}` : entry.where;
       long.textContent = entry.long ?? "";
       entry.element.dataset.kind = entry.kind;
+      entry.element.toggleAttribute("data-fall", entry.kind === "event" && entry.what === "Fall");
       entry.element.toggleAttribute("data-open", Boolean(entry.open));
     }
   }

@@ -1,4 +1,5 @@
 // The stream's picture, where the configuration allows it: asked for while somebody can see it, and drawn on a canvas.
+// Others who draw it get it from here, so that it is asked for once.
 
 import { Refused } from "./context.js";
 
@@ -6,18 +7,25 @@ const EVERY_MS = 1500;
 const WIDEST = 640;
 
 export class Preview {
-  constructor(section, context, name) {
-    Object.assign(this, { section, context, name });
+  // scene: draws the same picture in its own way, and is a place to see it.
+  constructor(section, context, name, scene) {
+    Object.assign(this, { section, context, name, scene });
     this.canvas = section.querySelector("canvas");
     this.canvas.setAttribute("aria-label", `The newest picture of ${name}`);
-    this.isSeen = false;
+    this.places = [section, scene.figure];
     this.isAllowed = false;
     this.timer = null;
     this.asking = null;
-    this.sight = new IntersectionObserver(([entry]) => {
-      this.isSeen = entry.isIntersecting;
-      if (this.isSeen) this.#soon(0);
+    this.seen = new Set();
+    this.sight = new IntersectionObserver((entries) => {
+      const before = this.isSeen;
+      for (const { target, isIntersecting } of entries) this.seen[isIntersecting ? "add" : "delete"](target);
+      if (this.isSeen && !before) this.#soon(0);
     });
+  }
+
+  get isSeen() {
+    return this.seen.size > 0;
   }
 
   // status: the stream's StreamStatus. Without leave nothing is shown and nothing asked for.
@@ -26,7 +34,7 @@ export class Preview {
     if (Boolean(preview) === this.isAllowed) return;
     this.isAllowed = Boolean(preview);
     this.section.hidden = !this.isAllowed;
-    if (this.isAllowed) this.sight.observe(this.section);
+    if (this.isAllowed) for (const place of this.places) this.sight.observe(place);
     else this.close();
   }
 
@@ -35,7 +43,8 @@ export class Preview {
     clearTimeout(this.timer);
     this.asking?.abort();
     this.timer = this.asking = null;
-    this.isAllowed = this.isSeen = false;
+    this.isAllowed = false;
+    this.seen.clear();
   }
 
   #soon(ms) {
@@ -49,7 +58,10 @@ export class Preview {
     const signal = AbortSignal.any([asking.signal, AbortSignal.timeout(5000)]);
     try {
       const picture = await createImageBitmap(await this.context.askBlob(`v1/streams/${encodeURIComponent(this.name)}/preview`, { signal }));
-      if (!asking.signal.aborted) this.#draw(picture);
+      if (!asking.signal.aborted) {
+        this.#draw(picture);
+        this.scene.takePicture(picture);
+      }
       picture.close();
     } catch (error) {
       if (error instanceof Refused && error.status === 403) return this.takeStatus({ preview: false });

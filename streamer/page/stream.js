@@ -12,6 +12,7 @@ import { segmentsBetween, timeOf } from "./history.js";
 import { Plot } from "./plot.js";
 import { Preview } from "./preview.js";
 import { Record } from "./record.js";
+import { Scene } from "./scene.js";
 import { Said } from "./speech.js";
 import { Table } from "./table.js";
 import { Timeline } from "./timeline.js";
@@ -77,7 +78,8 @@ class StreamView {
     this.table = new Table(find("details.table"));
     this.now = new LabelList(find(".narrow .labels"), SHOWN_NOW, (label) => this.#askWhy(this.shown, label));
     this.said = new Said(find(".said"));
-    this.preview = new Preview(find(".preview"), this.context, this.name);
+    this.scene = new Scene(find(".where"));
+    this.preview = new Preview(find(".preview"), this.context, this.name, this.scene);
     this.strip = new AlertStrip(find(".alerts"), alerts, this.name);
     [this.moment, this.badge] = [".moment", ".narrow .status"].map(find);
     this.moment.querySelector("a").href = `#/streams/${encodeURIComponent(this.name)}`;
@@ -243,6 +245,7 @@ class StreamView {
     const known = this.context.stream(this.name);
     const isGone = !known && this.context.streams().length > 0;
     this.status = known ?? { ...this.status, state: isGone ? "gone" : this.status.state, reason: isGone ? "there is no stream of this name" : null };
+    this.scene.takeStatus(this.status);
     this.preview.takeStatus(this.status);
     this.#schedule();
   }
@@ -260,7 +263,9 @@ class StreamView {
     if (timeline.stage.isSeen) timeline.draw(items, this.#silence(), this.said.between(axis.fromMs, axis.toMs));
     if (this.plot.place.isSeen) this.plot.draw(items, timeline.cells, timeline.cursor);
     this.facts.draw(this.status, record.newest?.segment ?? this.last ?? null);
-    this.#drawNow((timeline.cursor ?? record.newest)?.segment ?? null);
+    const item = timeline.cursor ?? record.newest;
+    this.#drawNow(item?.segment ?? null);
+    this.scene.draw(item?.segment ?? null, item === record.newest && this.at === null);
     this.table.draw(items);
   }
 

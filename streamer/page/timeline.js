@@ -2,15 +2,18 @@
 
 import { AXIS_HEIGHT, cellsOf, LANE_HEIGHT, paint, SPEECH_HEIGHT, STATUS_HEIGHT } from "./paint.js";
 import { fit } from "./canvas.js";
+import { peopleWords, wordsFor } from "./people.js";
 import { Rows } from "./rows.js";
 import { clockTime, made, mark, MODALITIES, percent, reasonWords, set, shareWords, stepWords } from "./words.js";
 
 const NARROW = 560;
 const FEWEST_ROWS = 7;
+// The rest of the sentence is.
+const ENGLISH = wordsFor(["en"]);
 const HINT = "Point at or tap a moment, or go from one to the next with the arrow keys. A click on a label, or Enter, asks why.";
 
 // A segment in one sentence, for the eye and the ear.
-export function segmentWords({ status, reason, degraded, labels, coverage, latency_ms: latency, bound_ms: bound, delivered_late: late, end }, most = 4) {
+export function segmentWords({ status, reason, degraded, labels, people, coverage, latency_ms: latency, bound_ms: bound, delivered_late: late, end }, most = 4) {
   const answer = {
     ok: "ok",
     degraded: `degraded, without ${degraded.map(stepWords).join(", ")}`,
@@ -19,7 +22,8 @@ export function segmentWords({ status, reason, degraded, labels, coverage, laten
   const found = labels.slice(0, most).map((label) => `${label.name} ${label.score.toFixed(2)} (${shareWords(label.share)})`);
   const there = ["video", "audio"].map((modality) => `${modality} ${percent(coverage[modality])}`);
   const times = `${Math.round(latency.total)} of ${bound} ms${late ? ", stored late" : ""}`;
-  return [clockTime(end), answer, found.join("; ") || "no labels", `there: ${there.join(", ")}`, times].join(" · ");
+  const who = people ? [peopleWords(people, ENGLISH)] : [];
+  return [clockTime(end), answer, found.join("; ") || "no labels", ...who, `there: ${there.join(", ")}`, times].join(" · ");
 }
 
 export class Timeline {

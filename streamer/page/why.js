@@ -3,6 +3,7 @@
 import { Refused } from "./context.js";
 import { HeatPicture, ramp } from "./heat.js";
 import { Moments } from "./moments.js";
+import { isOfPeople } from "./people.js";
 import { clockTime, made, MODALITIES, set, shareWords } from "./words.js";
 
 // How far the segment before and the next one with the same label are looked for.
@@ -116,6 +117,7 @@ class Why {
     if (label) this.drawShares(label.share);
     this.drawSteps();
     try {
+      if (isOfPeople(this.label)) return await this.tellOfPeople(label, segment, signal);
       const query = new URLSearchParams({ label: this.label, ...(epoch ? { epoch } : {}) });
       const why = await this.context.ask(`v1/streams/${encodeURIComponent(this.stream)}/why/${seq}?${query}`, { signal: both(signal) });
       this.draw(why);
@@ -127,6 +129,12 @@ class Why {
     } finally {
       if (!signal.aborted) this.body.setAttribute("aria-busy", "false");
     }
+  }
+
+  // The model that names things knows nothing of such a label: there is no more to ask for.
+  async tellOfPeople(label, segment, signal) {
+    this.say(`${this.label} comes from the people who were found in the pictures, not from what was recognised in them.`, Boolean(label));
+    if (segment) await this.findNear(segment.start, segment.end, signal);
   }
 
   // Instead of what is missing; the shares stay where the segment has told them.

@@ -1,7 +1,7 @@
 """The process that makes pictures: `python -m streamer.pictures`.
 
-Jobs come on standard input, finished files leave on standard output; the first message says where the detector's
-weights are. It ends with its input. It can write no file, and its memory can't become one.
+Jobs come on standard input, finished files leave on standard output; the first message says where the detectors'
+files are. It ends with its input. It can write no file, and its memory can't become one.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from pathlib import Path
 
 from models.faces import any_size
 from streamer.ondemand import answer_all
-from streamer.pictures.develop import develop
+from streamer.pictures.develop import Finder, Finders, develop
 from streamer.pictures.faces import FaceDetector
-from streamer.pictures.job import Developed, Job
+from streamer.pictures.heads import HeadDetector
+from streamer.pictures.job import Detectors, Developed, Job
 
 log = logging.getLogger(__name__)
 
@@ -26,13 +27,16 @@ _MEMORY = 3 * 1024**3
 _PR_SET_DUMPABLE = 4
 
 
-def begin(weights: str) -> Callable[[Job], Developed]:
-    """Who makes the pictures; `weights`: where the detector's are."""
-    faces = FaceDetector(any_size(Path(weights)))
+def begin(detectors: Detectors) -> Callable[[Job], Developed]:
+    """Who makes the pictures."""
+    finders: list[Finder] = [FaceDetector(any_size(Path(detectors.faces)))]
+    if detectors.heads is not None:
+        finders.append(HeadDetector(Path(detectors.heads)))
+    both = Finders(finders)
 
     def made(job: Job) -> Developed:
         try:
-            return develop(job, faces)
+            return develop(job, both)
         except Exception as error:  # Whatever a camera sent, and whatever fails on it, costs this picture alone.
             log.exception("a picture could not be made")
             return Developed(None, f"it could not be made: {error!r}")
@@ -55,7 +59,7 @@ def main() -> None:
     """Run on this process's standard input and output."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     _confine()
-    answer_all(str, Job, begin)
+    answer_all(Detectors, Job, begin)
 
 
 if __name__ == "__main__":

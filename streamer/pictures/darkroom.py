@@ -3,11 +3,9 @@ too long, or takes the process with it, is lost, and the next one is not."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from streamer.errors import StreamerError
 from streamer.ondemand import NoAnswer, OnDemand
-from streamer.pictures.job import Developed, Job
+from streamer.pictures.job import Detectors, Developed, Job
 
 # The longest clip takes half a minute of a core; where others are busy it has a fraction of one.
 _ANSWER_S = 180.0
@@ -15,7 +13,7 @@ _IDLE_S = 60.0
 
 
 class Darkroom:
-    """`async with Darkroom() as darkroom: await darkroom.develop(detector, job)`. Belongs to one event loop.
+    """`async with Darkroom() as darkroom: await darkroom.develop(detectors, job)`. Belongs to one event loop.
 
     Args:
         idle_s: how long the process, and the memory that it has, outlast the last picture.
@@ -42,17 +40,17 @@ class Darkroom:
         """How often it was started."""
         return self._process.starts
 
-    async def develop(self, detector: Path, job: Job) -> Developed:
+    async def develop(self, detectors: Detectors, job: Job) -> Developed:
         """What became of `job`; cancelled, it takes the process along.
 
         Args:
-            detector: its weights, for a process that is not there yet.
+            detectors: for a process that is not there yet.
 
         Raises:
             StreamerError: the process failed, or took too long.
         """
         try:
-            return await self._process.ask(str(detector), job)
+            return await self._process.ask(detectors, job)
         except NoAnswer as error:
             cause = f"not made within {self._answer_s:g} s" if error.late else str(error)
             raise StreamerError(f"the process that makes pictures failed: {cause}") from error

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from models import weights
 from streamer.alertconfig import PicturesConfig
 from streamer.clock import Clock
 from streamer.errors import StreamerError, UserError
@@ -17,7 +16,8 @@ from streamer.footage import Footage
 from streamer.picturenames import CLIP, MAX_CLIP_NS, SNAPSHOT
 from streamer.pictures.album import Album
 from streamer.pictures.darkroom import Darkroom
-from streamer.pictures.job import Job
+from streamer.pictures.job import Detectors, Job
+from streamer.pictures.prepare import find_detectors
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Pictures:
 
     Args:
         folder: where the finished ones are kept; made, and made private, when the first one is asked for.
-        weights_folder: where the detector's weights are, None: fetched where they are not in the cache.
+        weights_folder: where the detectors' weights are, None: fetched where they are not in the cache.
         darkroom: where they are made.
     """
 
@@ -69,7 +69,8 @@ class Pictures:
         self._recall = recall
         self._weights_folder = weights_folder
         self._darkroom = Darkroom() if darkroom is None else darkroom
-        self._detector: Path | None = None
+        self._detectors: Detectors | None = None
+        self._is_told = False
         self._looking = asyncio.Lock()
         self._looked_ns: int | None = None
         self._taken = 0
@@ -98,25 +99,24 @@ class Pictures:
 
     async def ready(self) -> bool:
         """Whether pictures can be made: the detector's weights are here, and the folder is. Fetches and makes what is
-        not; where that fails the log says why, and it is tried again every ten minutes."""
+        not; where that fails the log says why, and it is tried again every ten minutes; without what finds heads they
+        are made all the same, with faces blurred."""
         async with self._looking:
             now_ns = self._clock.now_ns()
-            if self._detector is None and (self._looked_ns is None or now_ns - self._looked_ns >= _TRY_AGAIN_NS):
+            is_whole = self._detectors is not None and self._detectors.heads is not None
+            if not is_whole and (self._looked_ns is None or now_ns - self._looked_ns >= _TRY_AGAIN_NS):
                 self._looked_ns = now_ns
-                self._detector = await asyncio.to_thread(self._prepare)
-            return self._detector is not None
+                self._detectors = await asyncio.to_thread(self._prepare) or self._detectors
+                self._is_told = self._detectors is not None
+            return self._detectors is not None
 
-    def _prepare(self) -> Path | None:
+    def _prepare(self) -> Detectors | None:
         try:
             self._album.open()
         except UserError as error:
             log.error("no pictures of alerts are made: %s", error)
             return None
-        found = weights.fetch(self._weights_folder, packages=(weights.FACES,))
-        for why in found.missing.values():
-            log.warning("no pictures of alerts are made: without a detector of faces none can be blurred; %s", why)
-            return None
-        return found.files["faces"]
+        return find_detectors(self._weights_folder, is_told=self._is_told)
 
     async def take(self, alert: str, stream: str, at_ns: int, *, snapshot: bool = True, clip_ns: int = 0) -> list[str]:
         """Make the pictures of an alert and keep them; the names of those there are now.
@@ -132,12 +132,10 @@ class Pictures:
             return []
         self._taken += 1
         try:
-            if not await self.ready():
-                self.counts.blind += 1
-                return []
             clip_ns = min(clip_ns, MAX_CLIP_NS)
             asked = [(SNAPSHOT, 0)] * snapshot + [(CLIP, clip_ns)] * (clip_ns > 0)
             made = await asyncio.gather(*(self._make(alert, name, stream, at_ns, span_ns) for name, span_ns in asked))
+            self.counts.blind += self._looked_ns is not None and self._detectors is None
             return [name for (name, _), is_made in zip(asked, made, strict=True) if is_made]
         finally:
             self._taken -= 1
@@ -154,14 +152,15 @@ class Pictures:
             return False
         self._held += size
         try:
-            return await self._develop(alert, name, stream, Job(footage, at_ns, clip_ns))
+            # Only now: what fetches the detectors for the first time takes longer than the ring reaches back.
+            return await self.ready() and await self._develop(alert, name, stream, Job(footage, at_ns, clip_ns))
         finally:
             self._held -= size
 
     async def _develop(self, alert: str, name: str, stream: str, job: Job) -> bool:
-        assert self._detector is not None
+        assert self._detectors is not None
         try:
-            developed = await self._darkroom.develop(self._detector, job)
+            developed = await self._darkroom.develop(self._detectors, job)
             if developed.data is None:
                 raise StreamerError(developed.why or "nothing came of it")
             await asyncio.to_thread(self._album.put, alert, name, developed.data, self._clock.wall_ns())

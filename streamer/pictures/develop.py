@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Protocol, cast
 
@@ -30,17 +30,28 @@ _TOO_FAR_NS = 2 * _S
 
 
 class Finder(Protocol):
-    """Finds faces."""
+    """Finds faces, or heads."""
 
     def find(self, rgb: NDArray[np.uint8], side: int) -> Boxes:
         """The boxes of those in uint8 `[H, W, 3]`, looked at with this longer side."""
         ...
 
 
-def develop(job: Job, faces: Finder) -> Developed:
+class Finders:
+    """What any of several finds."""
+
+    def __init__(self, finders: Sequence[Finder]) -> None:
+        self._finders = finders
+
+    def find(self, rgb: NDArray[np.uint8], side: int) -> Boxes:
+        """See `Finder`."""
+        return np.concatenate([finder.find(rgb, side) for finder in self._finders])
+
+
+def develop(job: Job, finder: Finder) -> Developed:
     """The picture, as JPEG, or the clip, as MP4."""
     if job.clip_ns:
-        return _clip(job, faces)
+        return _clip(job, finder)
     nearest: av.VideoFrame | None = None
     for frame in _decoded(job.footage):
         if nearest is None or abs(_shown_ns(frame) - job.at_ns) < abs(_shown_ns(nearest) - job.at_ns):
@@ -50,11 +61,11 @@ def develop(job: Job, faces: Finder) -> Developed:
     if abs(_shown_ns(nearest) - job.at_ns) > _TOO_FAR_NS:
         return Developed(None, "no picture of that moment is kept")
     rgb = _upright(nearest, _SNAPSHOT_SIDE, job.footage.turns)
-    boxes = faces.find(rgb, _SNAPSHOT_SIDE)
+    boxes = finder.find(rgb, _SNAPSHOT_SIDE)
     return Developed(encode_jpeg(blurred(rgb, boxes)), None, 1, len(boxes))
 
 
-def _clip(job: Job, faces: Finder) -> Developed:
+def _clip(job: Job, finder: Finder) -> Developed:
     begin_ns, end_ns = job.at_ns - job.clip_ns // 2, job.at_ns + job.clip_ns // 2
     times: list[int] = []
     pictures: list[NDArray[np.uint8]] = []
@@ -72,7 +83,7 @@ def _clip(job: Job, faces: Finder) -> Developed:
     shapes = [picture.shape for picture in pictures]
     usual = max(set(shapes), key=shapes.count)
     kept = [(at_ns, picture) for at_ns, picture in zip(times, pictures, strict=True) if picture.shape == usual]
-    found = [faces.find(picture, _CLIP_LOOK) for _, picture in kept]
+    found = [finder.find(picture, _CLIP_LOOK) for _, picture in kept]
     finished = [
         (at_ns - kept[0][0], blurred(picture, boxes))
         for (at_ns, picture), boxes in zip(kept, spread(found), strict=True)

@@ -10,24 +10,20 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import av
 import numpy as np
 from numpy.typing import NDArray
+
+from streamer.pictures.turning import Boxes, scaled, turned_back
 
 # Its wheels report to their maker over the network unless told not to before they are loaded.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
 
-from models.faces import INPUT, OUTPUTS
-
-Boxes = NDArray[np.float32]
-"""float32 `[N, 4]`: left, top, right, bottom in pixels; they may reach beyond the picture."""
+from models.faces import INPUT, MULTIPLE, OUTPUTS, boxes_of
 
 THRESHOLD = 0.2
 # A small picture is enlarged by no more than this.
 _ENLARGED = 2.0
-_STEP = 4
-_MULTIPLE = 32
 _OVERLAP = 0.3
 _MOST_BOXES = 1000
 
@@ -56,48 +52,17 @@ class FaceDetector:
             side: the longer side of the larger size in which it is looked at, pixels.
         """
         scale = min(side / max(rgb.shape[:2]), _ENLARGED)
-        found = [self._upright(_scaled(rgb, scale)) / scale]
-        half = _scaled(rgb, scale / 2)
-        found += [_turned_back(self._upright(np.rot90(half, turns)), turns, half) * 2 / scale for turns in range(4)]
+        found = [self._upright(scaled(rgb, scale)) / scale]
+        half = scaled(rgb, scale / 2)
+        found += [turned_back(self._upright(np.rot90(half, turns)), turns, half) * 2 / scale for turns in range(4)]
         return np.concatenate(found).astype(np.float32)
 
     def _upright(self, rgb: NDArray[np.uint8]) -> Boxes:
         height, width = rgb.shape[:2]
-        padded = np.zeros((1, 3, -(-height // _MULTIPLE) * _MULTIPLE, -(-width // _MULTIPLE) * _MULTIPLE), np.float32)
+        padded = np.zeros((1, 3, -(-height // MULTIPLE) * MULTIPLE, -(-width // MULTIPLE) * MULTIPLE), np.float32)
         padded[0, :, :height, :width] = rgb.transpose(2, 0, 1)
-        heat, size, offset = (array[0] for array in self._session.run(list(OUTPUTS), {INPUT: padded}))
-        rows, columns = np.nonzero(heat[0] > self._threshold)
-        order = np.argsort(-heat[0, rows, columns])[:_MOST_BOXES]
-        rows, columns = rows[order], columns[order]
-        tall, wide = np.exp(size[:, rows, columns]) * _STEP
-        middle_y = (rows + offset[0, rows, columns] + 0.5) * _STEP
-        middle_x = (columns + offset[1, rows, columns] + 0.5) * _STEP
-        boxes = np.stack(
-            [middle_x - wide / 2, middle_y - tall / 2, middle_x + wide / 2, middle_y + tall / 2], axis=1
-        ).astype(np.float32)
+        boxes, _ = boxes_of(self._session.run(list(OUTPUTS), {INPUT: padded}), self._threshold, _MOST_BOXES)
         return boxes[_apart(boxes)]
-
-
-def _scaled(rgb: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
-    height, width = (max(1, round(side * scale)) for side in rgb.shape[:2])
-    if (height, width) == rgb.shape[:2]:
-        return rgb
-    frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
-    interpolation = "AREA" if scale < 1 else "BILINEAR"
-    return np.asarray(frame.reformat(width=width, height=height, interpolation=interpolation).to_ndarray(), np.uint8)
-
-
-def _turned_back(boxes: Boxes, turns: int, picture: NDArray[np.uint8]) -> Boxes:
-    """Boxes found in `picture` turned to the left so often, as they lie in it unturned."""
-    height, width = picture.shape[:2]
-    left, top, right, bottom = boxes.T
-    if turns == 1:
-        left, top, right, bottom = width - bottom, left, width - top, right
-    elif turns == 2:
-        left, top, right, bottom = width - right, height - bottom, width - left, height - top
-    elif turns == 3:
-        left, top, right, bottom = top, height - right, bottom, height - left
-    return np.stack([left, top, right, bottom], axis=1)
 
 
 def _apart(boxes: Boxes) -> list[int]:

@@ -7,6 +7,13 @@ import msgspec
 from streamer.footage import Footage
 
 
+class Detectors(msgspec.Struct, frozen=True):
+    """The files of what finds faces and, where it is there, heads: weights of CenterFace, the graph of MoveNet."""
+
+    faces: str
+    heads: str | None = None
+
+
 class Job(msgspec.Struct, frozen=True):
     """What to make: a picture of `at_ns`, or a clip of `clip_ns` around it where that is more than 0; wall time."""
 

@@ -29,13 +29,13 @@ class Use:
     shed: int
 
 
-def engine_part(costs: WorkCosts, stretch: float, geometry: Geometry, frame_rate: int) -> float:
-    """The part of the engine's time that one stream takes with all its work done; `stretch` as batches are now."""
+def engine_part(costs: WorkCosts, stretch: float, geometry: Geometry, frame_rate: int, *, looks: bool = False) -> float:
+    """The part of the engine's time that one stream takes with all its work done; `stretch` as batches are now.
+    `looks`: people are looked for in its pictures, in each of them where all of them differ."""
     hops = _S / geometry.hop_ns
     patches = _S / geometry.patch_hop_ns
-    busy_ns = (
-        costs.picture_ns * frame_rate + costs.patch_ns * patches + (costs.window_ns + costs.call_ns) * hops
-    ) * stretch
+    picture_ns = costs.picture_ns + (costs.look_ns if looks else 0)
+    busy_ns = (picture_ns * frame_rate + costs.patch_ns * patches + (costs.window_ns + costs.call_ns) * hops) * stretch
     return busy_ns / _S
 
 

@@ -11,6 +11,8 @@ from streamer.media import Patch, Picture, Window, Work
 
 # With more pictures than this in a window, every second one can be left out and its course still be seen.
 _FEW_PICTURES = 2
+# From this level on people are not looked for.
+_NOBODY = 2
 _ONE_MODALITY = 3
 
 
@@ -29,6 +31,7 @@ class Encoded:
 
     pictures: set[int] = field(default_factory=set)
     patches: set[int] = field(default_factory=set)
+    looks: set[int] = field(default_factory=set)
 
     def offer(self, window: Window, level: int) -> Offer:
         """`window` with what is left of it at `level`."""
@@ -41,12 +44,17 @@ class Encoded:
                 degraded = _also(degraded, "frames" if pictures else "video")
             if len(patches) < len(window.patches):
                 degraded = _also(degraded, "sound")
-            if len(pictures) < len(window.pictures) or len(patches) < len(window.patches):
+            blind = level >= _NOBODY and any([picture.look is not None for picture in pictures])
+            if blind:
+                pictures = tuple(replace(picture, look=None) for picture in pictures)
+                degraded = _also(degraded, "people")
+            if blind or len(pictures) < len(window.pictures) or len(patches) < len(window.patches):
                 window = replace(window, pictures=pictures, patches=patches)
         new = Work(
             1,
             sum([picture.index not in self.pictures for picture in pictures]),
             sum([patch.index not in self.patches for patch in patches]),
+            sum([picture.look is not None and picture.index not in self.looks for picture in pictures]),
         )
         return Offer(window, degraded, new)
 
@@ -59,16 +67,18 @@ class Encoded:
         """`window` is computed."""
         self.pictures.update([picture.index for picture in window.pictures])
         self.patches.update([patch.index for patch in window.patches])
+        self.looks.update([picture.index for picture in window.pictures if picture.look is not None])
 
     def copy(self) -> Encoded:
         """The same, to go on from."""
-        return Encoded(set(self.pictures), set(self.patches))
+        return Encoded(set(self.pictures), set(self.patches), set(self.looks))
 
     def forget_before(self, window: Window) -> None:
         """No window that begins before `window` will be computed any more."""
         if window.pictures:
             oldest = window.pictures[0].index
             self.pictures = {index for index in self.pictures if index >= oldest}
+            self.looks = {index for index in self.looks if index >= oldest}
         if window.patches:
             oldest = window.patches[0].index
             self.patches = {index for index in self.patches if index >= oldest}

@@ -69,13 +69,14 @@ class Batch:
 @dataclass(slots=True)
 class ScheduleStatistics:
     """Counts since the start. `wasted`: windows computed for nothing, because their time was up before the batch
-    ended."""
+    ended. `looks`: pictures in which people were looked for."""
 
     batches: int = 0
     computed: int = 0
     wasted: int = 0
     shed: int = 0
     busy_ns: int = 0
+    looks: int = 0
 
 
 class Scheduler:
@@ -234,6 +235,7 @@ class Scheduler:
         have it from `expire`."""
         batch, items = self._ended(now_ns)
         self.times.record(batch.work, now_ns - batch.started_ns, now_ns)
+        self.statistics.looks += batch.work.looks
         over_ns = now_ns + self.reserve_ns
         in_time = [item.is_open and over_ns <= item.window.deadline_ns for item in items]
         self._close([item for item, answered in zip(items, in_time, strict=True) if answered])

@@ -28,21 +28,31 @@ class PictureConverter:
             shorter = min(picture.width, picture.height)
             width = max(size, round(picture.width * size / shorter))
             height = max(size, round(picture.height * size / shorter))
-        scaled = self._scaler.reformat(
-            picture,
-            width=width,
-            height=height,
-            format="rgb24",
-            src_colorspace=_colorspace(picture),
-            interpolation=Interpolation.BILINEAR,
-            threads=1,
-        )
-        rgb: NDArray[np.uint8] = np.asarray(scaled.to_ndarray(), np.uint8)
+        rgb = scaled(self._scaler, picture, width, height)
         if self._fit == "crop":
             left, top = (width - size) // 2, (height - size) // 2
             rgb = rgb[top : top + size, left : left + size]
-        turns = turns_of(picture)
-        return np.ascontiguousarray(np.rot90(rgb, turns) if turns else rgb)
+        return np.ascontiguousarray(turned(rgb, picture))
+
+
+def scaled(scaler: VideoReformatter, picture: av.VideoFrame, width: int, height: int) -> NDArray[np.uint8]:
+    """`picture` as uint8 `[height, width, 3]` RGB, not turned yet."""
+    made = scaler.reformat(
+        picture,
+        width=width,
+        height=height,
+        format="rgb24",
+        src_colorspace=_colorspace(picture),
+        interpolation=Interpolation.BILINEAR,
+        threads=1,
+    )
+    return np.asarray(made.to_ndarray(), np.uint8)
+
+
+def turned(rgb: NDArray[np.uint8], picture: av.VideoFrame) -> NDArray[np.uint8]:
+    """`rgb`, made of `picture`, as it stands upright."""
+    turns = turns_of(picture)
+    return np.rot90(rgb, turns) if turns else rgb
 
 
 def turns_of(picture: av.VideoFrame) -> int:

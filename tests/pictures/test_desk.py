@@ -18,7 +18,7 @@ from streamer.picturenames import asks, names
 from streamer.pictures.darkroom import Darkroom
 from streamer.pictures.desk import Pictures
 from streamer.pictures.faces import FaceDetector
-from streamer.pictures.job import Developed, Job
+from streamer.pictures.job import Detectors, Developed, Job
 from streamer.sources.pool import ReaderPool
 from streamer.sources.source import SourceSettings, droppable, open_source
 from tests.conftest import eventually
@@ -123,7 +123,7 @@ async def test_no_detector_no_picture(tmp_path: Path, talkers: Path, caplog: pyt
     empty.mkdir()
 
     async def recall(stream: str, begin_ns: int, end_ns: int) -> Footage | None:
-        raise AssertionError("nobody needs the packets")
+        return footage_of(talkers)
 
     clock = ManualClock()
     async with Pictures(tmp_path / "pictures", CONFIG, clock, recall, empty) as pictures:
@@ -136,10 +136,31 @@ async def test_no_detector_no_picture(tmp_path: Path, talkers: Path, caplog: pyt
         assert caplog.text.count("no pictures of alerts are made") == 2
 
 
+async def test_without_what_finds_heads(
+    tmp_path: Path, detector_path: Path, talkers: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the weights for faces alone pictures are made; that heads are not found is said once."""
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / detector_path.name).symlink_to(detector_path)
+
+    async def recall(stream: str, begin_ns: int, end_ns: int) -> Footage | None:
+        return footage_of(talkers)
+
+    clock = ManualClock()
+    async with Pictures(tmp_path / "pictures", CONFIG, clock, recall, weights) as pictures:
+        for _ in range(2):
+            assert await pictures.take(ALERT, "door", 4 * S) == ["snapshot.jpg"]
+            clock.advance(601 * S)
+        assert pictures.counts.blind == 0 and pictures.counts.made == 2
+    assert caplog.text.count("heads without a face to be seen are not") == 1
+
+
 async def test_a_moment_that_is_gone(tmp_path: Path, detector_path: Path) -> None:
     """Where the ring has nothing of the moment there is no picture, and it is counted."""
     async with Pictures(tmp_path, CONFIG, HostClock(), nothing) as pictures:
         assert await pictures.take(ALERT, "door", 4 * S) == [] and pictures.counts.gone == 1
+        assert pictures.counts.blind == 0
 
 
 async def test_too_many_at_once(tmp_path: Path, detector_path: Path) -> None:
@@ -205,7 +226,7 @@ class Slow(Darkroom):
         self.may = asyncio.Event()
         self.asked = 0
 
-    async def develop(self, detector: Path, job: Job) -> Developed:
+    async def develop(self, detectors: Detectors, job: Job) -> Developed:
         self.asked += 1
         await self.may.wait()
         return Developed(b"picture")

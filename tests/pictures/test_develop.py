@@ -9,8 +9,9 @@ import pytest
 from msgspec.structs import replace
 
 from streamer.footage import Coded, Footage
-from streamer.pictures.develop import develop
+from streamer.pictures.develop import Finders, develop
 from streamer.pictures.faces import FaceDetector
+from streamer.pictures.heads import HeadDetector
 from streamer.pictures.job import Developed, Job
 from tests.pictures.conftest import S, footage_of, picture_at, pictures_in
 
@@ -63,6 +64,18 @@ def test_a_clip_has_no_face_in_any_picture(talkers: Path, detector: FaceDetector
     assert len(pictures) == 5
     assert [len(sure.find(picture, 640)) for picture in pictures] == [0] * 5
     assert b"x264" not in made.data and b"Lav" not in made.data
+
+
+def test_who_lies_is_blurred_too(shared_data: Path, detector: FaceDetector, heads: HeadDetector) -> None:
+    """Of somebody on the floor who shows no face, what is left of the head is a mosaic; the legs are as they were."""
+    clip = shared_data / "falls" / "S3_Fall_16.mp4"
+    real = picture_at(clip, 5.8)
+    made = develop(Job(footage_of(clip), int(5.8 * S)), Finders([detector, heads]))
+    assert made.data is not None
+    (picture,) = pictures_in(made.data)
+    difference = np.abs(picture.astype(int) - real).mean(axis=2)
+    assert difference[197:220, 128:143].mean() > 10
+    assert difference[205:240, 230:310].mean() < 5
 
 
 def test_large_pictures_become_smaller(detector: FaceDetector, clips: object, tmp_path: Path) -> None:

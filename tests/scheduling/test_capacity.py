@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from streamer.media import WorkCosts
@@ -59,3 +61,5 @@ def test_what_a_stream_takes_of_the_engine() -> None:
     costs = WorkCosts(call_ns=1 * MS, window_ns=2 * MS, picture_ns=10 * MS, patch_ns=4.8 * MS)  # type: ignore[arg-type]
     assert engine_part(costs, 1.0, GEOMETRY, frame_rate=2) == pytest.approx(0.020 + 0.010 + 0.006)
     assert engine_part(costs, 3.0, GEOMETRY, frame_rate=4) == pytest.approx(3 * (0.040 + 0.010 + 0.006))
+    looking = engine_part(replace(costs, look_ns=30 * MS), 1.0, GEOMETRY, frame_rate=2, looks=True)
+    assert looking == pytest.approx(0.020 + 0.060 + 0.010 + 0.006)

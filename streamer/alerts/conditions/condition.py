@@ -19,6 +19,7 @@ from streamer.alerts.conditions.facts import Facts, heard
 from streamer.configvalue import parse_duration_ns
 from streamer.media import MODALITIES
 from streamer.messages import Status, StreamState
+from streamer.peopleconfig import is_of_people
 
 Value = bool | int | float | str | list[str]
 Read = Callable[[Facts, list[bool | None]], Value | None]
@@ -147,7 +148,7 @@ class _Part(Checked):
             near = nearest(name, _FIELDS[of]) or listed(_FIELDS[of])
             raise ExpressionError(f"{of} has no field {name}: {near}", node.offset)
         if of == "people":
-            return self._input((of,), lambda facts, held: facts.people if facts.looked else None, WHOLE)
+            return self._input((of,), _people, WHOLE)
         return self._input((of, name), lambda facts, held: float(getattr(facts.coverage, name)), NUMBER)
 
     def _input(self, key: tuple[str, ...], read: Read, kind: Kind) -> Typed:
@@ -250,9 +251,14 @@ class _Part(Checked):
         return Then(first, second, _duration_ns(node.arguments[2]))
 
 
+def _people(facts: Facts, held: list[bool | None]) -> Value | None:
+    """How many there are; None where nobody looked for them."""
+    return facts.people if facts.looked and not facts.blind else None
+
+
 def score(facts: Facts, name: str) -> float | None:
     """The score of a label, 0.0 where it is not among the segment's; None where nobody looked."""
-    if not facts.looked:
+    if not facts.knows(name):
         return None
     label = facts.labels.get(name)
     return label.score if label is not None else 0.0
@@ -261,8 +267,10 @@ def score(facts: Facts, name: str) -> float | None:
 def _score_of(name: str) -> Read:
     """`score` of one label, in one call: nothing else is asked as often."""
 
+    of_people = is_of_people(name)
+
     def read(facts: Facts, held: list[bool | None]) -> Value | None:
-        if not facts.looked:
+        if not facts.looked or (of_people and facts.blind):
             return None
         label = facts.labels.get(name)
         return label.score if label is not None else 0.0
@@ -272,7 +280,7 @@ def _score_of(name: str) -> Read:
 
 def share(facts: Facts, name: str, modality: str) -> float | None:
     """What part of a label rests on one modality, 0.0 where it is not among the segment's; None where nobody looked."""
-    if not facts.looked:
+    if not facts.knows(name):
         return None
     label = facts.labels.get(name)
     return float(getattr(label.share, modality)) if label is not None else 0.0

@@ -175,7 +175,7 @@ class _Program:
             if not self._asks and values == before:
                 return memory._came[index]
         self._facts = facts
-        unknown = None in values or (self._asks and not facts.looked)
+        unknown = None in values or (self._asks and (facts.blind or not facts.looked))
         holds = self._settled(values) if unknown else self._run(values)
         memory._read[index] = values
         memory._came[index] = holds
@@ -223,7 +223,7 @@ class _AbsentFor:
 
     def step(self, facts: Facts, held: list[bool | None], memory: Memory) -> bool:
         times, at = memory.times, self._at
-        if not facts.looked:
+        if not facts.knows(self._asked.name):
             return times[at] >= self._asked.duration_ns
         label = facts.labels.get(self._asked.name)
         if label is not None and label.score >= self._asked.score:

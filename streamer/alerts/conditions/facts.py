@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from streamer.messages import CoverageBody, Label, Segment
+from streamer.peopleconfig import is_of_people
 
 NOTHING = CoverageBody(0.0, 0.0, 0.0)
 
@@ -21,7 +22,8 @@ class Facts:
     group: "" where the stream has none. status: the segment's, "" where there is none. reason: the segment's, or what
     the stream's state has for one. start_ns, at_ns: begin and end of the segment's window, nanoseconds since 1970.
     labels: by name. people: how many, 0 where nobody counts them. looked: somebody looked at this window; where False,
-    labels and people are not known, which is not the same as absent.
+    labels and people are not known, which is not the same as absent. blind: people are looked for in this stream, and
+    were not in this window, for want of time: they and their labels are not known.
     """
 
     stream: str
@@ -36,6 +38,7 @@ class Facts:
     labels: Mapping[str, Label] = field(default_factory=dict)
     start_ns: int = 0
     looked: bool = False
+    blind: bool = False
     _spoken: str | None = None
 
     @classmethod
@@ -57,8 +60,13 @@ class Facts:
             people=segment.people.count if segment.people is not None else 0,
             labels={label.name: label for label in segment.labels},
             start_ns=start_ns,
+            blind=segment.people is None and "people" in segment.degraded,
             looked=segment.status != "shed" and (coverage.video > 0 or coverage.audio > 0 or coverage.text > 0),
         )
+
+    def knows(self, label: str) -> bool:
+        """Whether a label of this name was looked for in this window."""
+        return self.looked and not (self.blind and is_of_people(label))
 
     def spoken(self) -> str:
         """The words as `plain_words` has them, each between two unit separators; "" where there are none."""

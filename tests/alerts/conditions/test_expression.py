@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+import msgspec
 import pytest
 
 from streamer.alerts.conditions.expression import EvaluationError, Expression, Facts
@@ -142,6 +144,54 @@ def test_nobody_looked(source: str, holds: bool | None) -> None:
     """In a segment that was shed a condition on labels or people is neither true nor false, unless the rest of it
     settles it; words stand in it all the same."""
     assert once(source, facts(words=["help"], looked=False)) is holds
+
+
+@pytest.mark.parametrize(
+    ("source", "holds"),
+    [
+        ("label('Person') > 0.5", None),
+        ("label('Person@yard') < 0.5", None),
+        ("share('Fall', 'video') > 0.5", None),
+        ("people.count == 0", None),
+        ("label('Dog') > 0.5", True),
+        ("label('Dog') > 0.5 || label('Person') > 0.5", True),
+    ],
+)
+def test_nobody_looked_for_people(source: str, holds: bool | None) -> None:
+    """In a segment in which people were not looked for, for want of time, they and their labels are neither there nor
+    not; what else is in it is known."""
+    names = [*NAMES, "Person@yard", "Fall"]
+    expression = Expression.compile(source, names)
+    seen = replace(facts({"Dog": 0.9}), blind=True)
+    assert expression.evaluate(seen, expression.begin()) is holds
+
+
+def test_absence_of_people_waits_while_they_are_not_looked_for() -> None:
+    """Time in which nobody looked for people counts neither as absence nor as presence."""
+    expression = Expression.compile("absent('Person', '3s')", NAMES)
+    memory = expression.begin()
+    assert expression.evaluate(facts(at_ns=100 * NS), memory) is False
+    assert expression.evaluate(replace(facts(at_ns=200 * NS), blind=True), memory) is False
+    assert expression.evaluate(facts(at_ns=202 * NS), memory) is True
+
+
+def test_a_segment_tells_that_people_were_left_out() -> None:
+    """They were where it is degraded by them and says nothing of them; a count, even of none, is a look."""
+    segment = Segment(
+        stream="s",
+        epoch="e",
+        seq=0,
+        start="",
+        end="",
+        status="degraded",
+        degraded=["frames", "people"],
+        coverage=CoverageBody(1.0, 1.0, 0.0),
+        latency_ms=LatencyBody(0.0, 0.0, 0.0, 0.0, 0.0),
+        bound_ms=1000,
+    )
+    assert Facts.of(segment, None, "live", 0, 2 * NS).blind
+    assert not Facts.of(msgspec.structs.replace(segment, people=People(0)), None, "live", 0, 2 * NS).blind
+    assert not Facts.of(msgspec.structs.replace(segment, degraded=["frames"]), None, "live", 0, 2 * NS).blind
 
 
 def test_absence_is_counted_in_time_looked_at() -> None:
