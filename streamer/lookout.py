@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 
+from models.fall_judge import SHIPPED, FallJudge, FallModel
 from streamer.config import StreamConfig
 from streamer.engine import Engine, Progress, load_detector
 from streamer.errors import WeightsError
@@ -46,7 +49,13 @@ class Lookout:
         settings = people_settings(entry)
         if settings is None or not await self.ready():
             return None
-        return PeopleWatch(name, settings)
+        return PeopleWatch(name, settings, fall_judges())
+
+
+@cache
+def fall_judges() -> Callable[[], FallJudge]:
+    """Makes a judge of falls for each person that is followed, with the network that comes with the program."""
+    return partial(FallJudge, FallModel.load(SHIPPED))
 
 
 def people_settings(entry: StreamConfig) -> PeopleSettings | None:

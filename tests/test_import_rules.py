@@ -152,6 +152,7 @@ FOREIGN = {
         "streamer.detector",
         "streamer.graphs",
         "streamer.labelnames",
+        "streamer.lookout",
         "streamer.peoplegraph",
         "streamer.pictures.*",
         "streamer.bench.*",

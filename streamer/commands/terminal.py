@@ -131,6 +131,7 @@ def _offline_threads() -> int:
 def _label_file(path: str, engine: Engine, console: Console, as_json: bool, *, several: bool, people: bool) -> None:
     from streamer.commands.label import label
     from streamer.decode import DecodeOptions
+    from streamer.lookout import fall_judges
     from streamer.people.watch import PeopleSettings, PeopleWatch
     from streamer.sources.replay import media_duration_ns, read_file
 
@@ -149,7 +150,7 @@ def _label_file(path: str, engine: Engine, console: Console, as_json: bool, *, s
         task = progress.add_task(Path(name).name, total=duration_ns)
         if several and not as_json:
             console.lines.print(Text(name, "bold"))
-        watch = PeopleWatch(name, PeopleSettings()) if people else None
+        watch = PeopleWatch(name, PeopleSettings(), fall_judges()) if people else None
         options = DecodeOptions(looks=people)
         for item in label(name, lambda: read_file(path, geometry, rate, options), engine, watch):
             line = Text(encode(item.segment).decode()) if as_json else offline_line(item.segment)
