@@ -307,6 +307,21 @@ def check(config: Path, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="The same facts as one JSON object.")
+def privacy(config: Path, as_json: bool) -> None:
+    """Say what a service with this configuration takes in, keeps, for how long, and sends where.
+
+    \b
+    streamer privacy cameras.yaml
+    streamer privacy cameras.yaml --json | jq '.streams[] | select(.shows_pictures) | .name'
+    """
+    from streamer.commands.privacy_view import show
+
+    show(config, as_json=as_json)
+
+
+@main.command()
 @click.option(
     "--weights",
     "directory",

@@ -36,7 +36,8 @@ _FALL_CLOSES = 0.3
 
 @dataclass(frozen=True, slots=True)
 class PeopleSettings:
-    """What the configuration says of one stream's people. tells: all of them, or the `count` alone."""
+    """What the configuration says of one stream's people. tells: how many, where and how they stand, or the `count`
+    alone; zones and lines are asked for by name, and told either way."""
 
     tells: Literal["presence", "count"] = "presence"
     zones: Mapping[str, ZoneConfig] = field(default_factory=dict)
@@ -88,7 +89,7 @@ class PeopleWatch:
 
     def __init__(self, stream: str, settings: PeopleSettings, falls: Callable[[], FallJudge] | None = None) -> None:
         self._settings = settings
-        self._falls = falls
+        self._falls = falls if settings.tells == "presence" else None
         self._book = EventBook(stream)
         self._begin("")
 
@@ -262,7 +263,9 @@ class PeopleWatch:
         found = [(PERSON, presence), (FALL, person.fall)]
         found += [(f"{PERSON}@{name}", presence) for name in person.whereabouts.inside]
         found += [(f"Dwell@{name}", presence) for name, _ in person.whereabouts.dwells(person.track.last_ns)]
-        return found if stance is None else [*found, (stance[0].capitalize(), stance[1] * presence)]
+        if stance is None or self._settings.tells == "count":
+            return found
+        return [*found, (stance[0].capitalize(), stance[1] * presence)]
 
 
 def _anybody(sightings: Sequence[Sighting]) -> float:

@@ -244,11 +244,12 @@ def test_a_line_is_crossed_before_anybody_was_certain() -> None:
 
 
 def test_count_alone_tells_no_list() -> None:
-    """With `count` there is a number and no list; labels of places are still told."""
-    stream = Stream(PeopleSettings("count", PLACES.zones, PLACES.lines))
-    found = stream.show([[Body(0.6)]] * 2)[-1]
+    """With `count` there is a number, and no list, posture or fall; labels of places are still told."""
+    stream = Stream(PeopleSettings("count", PLACES.zones, PLACES.lines), lambda: Judge(0.9))
+    found = stream.show([[Body(0.6)]] * 4)[-1]
     assert found.people is not None and found.people.count == 1 and found.people.each is UNSET
-    assert "Person@yard" in names(found)
+    assert {"Person", "Person@yard"} <= names(found) and not names(found) & {"Standing", "Fall"}
+    assert "Fall" not in {event.label for event in stream.events}
 
 
 # -- postures and falls -----------------------------------------------------------------------------------------------
