@@ -44,7 +44,7 @@ def eventually_sync(condition: Callable[[], Found], timeout: float = 5.0, what: 
 
 
 # Whole services, browsers and broken networks: one at a time, because they are all each other's network.
-_ONE_AT_A_TIME = ("e2e", "faults")
+_ONE_AT_A_TIME = ("e2e", "faults", "deploy")
 
 
 class _Rooms(LoadScopeScheduling):
