@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.fusion import ModalityHead
+from models.fusion.noisy_or import ModalityHead
 
 _NEVER = -1e9  # the logit of a class that is left out of a softmax
 _LEAST = 1e-6  # a map that rises no higher anywhere says nothing

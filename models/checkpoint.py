@@ -25,7 +25,7 @@ from models.weights import Weights, cache_dir
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from models.fusion import TagFusion
+    from models.fusion.noisy_or import TagFusion
 
 FORMAT = "streamer-checkpoint"
 VERSION = 1
@@ -62,7 +62,7 @@ class Checkpoint:
 
     def fusion(self) -> TagFusion:
         """The fusion with these tensors, in evaluation mode."""
-        from models.fusion import TagFusion
+        from models.fusion.noisy_or import TagFusion
 
         return TagFusion.from_state(self.state()).eval()
 
@@ -177,7 +177,7 @@ def source_key(*names: str) -> str:
 
 def _tags_path(weights: Weights) -> Path:
     """Where the cache keeps the checkpoint `tags` made from these weights by this code."""
-    code = source_key("checkpoint.py", "config.py", "tags.py", "tags.csv", "tags.toml", "fusion.py")
+    code = source_key("checkpoint.py", "config.py", "tags.py", "tags.csv", "tags.toml", "fusion/noisy_or.py")
     return cache_dir() / "checkpoints" / f"{TAGS}-{weights.key(ENCODERS)}-{code}.safetensors"
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from models import audio, frame, tags, weights
 from models.config import NS_PER_S, Geometry
 from models.data import read_audio, read_frames
-from models.fusion import TagFusion
+from models.fusion.noisy_or import TagFusion
 
 FLOOR = 0.05  # labels below it are not published
 TOP = 5

@@ -69,7 +69,7 @@ def export(checkpoint: Checkpoint, weights: Weights) -> Exported:
     """
     folder = cache_dir() / "onnx"
     code = source_key("export.py", "features.py", "frame.py", "audio.py", "quantise.py")
-    fusion_code = source_key("export.py", "fusion.py")
+    fusion_code = source_key("export.py", "fusion/noisy_or.py")
     frame = folder / f"frame-{weights.key(['frame'])}-{code}.onnx"
     frame_int8 = folder / f"frame-int8-{weights.key(['frame'])}-{code}.onnx"
     digest = checkpoint.digest()
@@ -78,9 +78,9 @@ def export(checkpoint: Checkpoint, weights: Weights) -> Exported:
         frame_int8=frame_int8,
         audio=folder / f"audio-{weights.key(['audio'])}-{code}.onnx",
         fusion=folder / f"fusion-{digest}-{fusion_code}.onnx",
-        moments=folder / f"moments-{digest}-{source_key('export.py', 'fusion.py', 'moments.py')}.onnx",
+        moments=folder / f"moments-{digest}-{source_key('export.py', 'fusion/noisy_or.py', 'moments.py')}.onnx",
         features=folder / f"features-of-{_quickest(frame, frame_int8).name}",
-        heat=folder / f"heat-{digest}-{source_key('export.py', 'fusion.py', 'cam.py')}.onnx",
+        heat=folder / f"heat-{digest}-{source_key('export.py', 'fusion/noisy_or.py', 'cam.py')}.onnx",
     )
     _once(exported.frame, lambda path: _export_frame(path, checkpoint, weights))
     _once(exported.frame_int8, lambda path: _export_frame_int8(path, checkpoint, weights))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.fusion import SMALLEST, ModalityHead, TagFusion
+from models.fusion.noisy_or import SMALLEST, ModalityHead, TagFusion
 
 
 def masses(head: ModalityHead, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

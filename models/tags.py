@@ -18,7 +18,7 @@ from models.config import LabelInfo
 if TYPE_CHECKING:
     from torch import nn
 
-    from models.fusion import ModalityHead, TagFusion
+    from models.fusion.noisy_or import ModalityHead, TagFusion
     from models.weights import Weights
 
 CLASS_COUNTS = {"imagenet": 1000, "audioset": 521}
@@ -108,7 +108,7 @@ def build(weights: Weights) -> tuple[TagFusion, tuple[LabelInfo, ...], dict[str,
 
 def assemble(video: nn.Linear, audio: nn.Linear, constants: Calibration) -> TagFusion:
     """The fusion, in evaluation mode, that keeps ImageNet's classifier `[1000, 1280]` and AudioSet's `[521, 1024]`."""
-    from models.fusion import TagFusion
+    from models.fusion.noisy_or import TagFusion
 
     heads = _head(video, "imagenet", constants.video), _head(audio, "audioset", constants.audio)
     return TagFusion(*heads, constants.prior).eval()
@@ -117,7 +117,7 @@ def assemble(video: nn.Linear, audio: nn.Linear, constants: Calibration) -> TagF
 def _head(classifier: nn.Linear, collection: str, platt: Platt) -> ModalityHead:
     import torch
 
-    from models.fusion import HeadConstants, ModalityHead
+    from models.fusion.noisy_or import HeadConstants, ModalityHead
 
     places = torch.tensor(label_of_class(collection))
     constants = HeadConstants(places, len(labels()), platt.scale, platt.bias, platt.order, platt.nothing)

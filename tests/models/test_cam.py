@@ -19,7 +19,7 @@ from models.cam import HeatMap
 from models.checkpoint import Checkpoint
 from models.data import read_frames
 from models.export import Exported
-from models.fusion import ModalityHead
+from models.fusion.noisy_or import ModalityHead
 from models.weights import Weights
 
 SIZE, CELLS = 224, 7

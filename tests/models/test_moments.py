@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from models import tags
-from models.fusion import ModalityHead, TagFusion
+from models.fusion.noisy_or import ModalityHead, TagFusion
 from models.moments import Moments, masses
 
 

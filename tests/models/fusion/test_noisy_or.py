@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models import tags
-from models.fusion import TagFusion
+from models.fusion.noisy_or import TagFusion
 
 BATCH, FRAMES, PATCHES = 3, 4, 3
 
