@@ -1,8 +1,11 @@
-"""Checkpoints: a fusion's tensors with everything needed to feed it and to read its answers.
+"""Checkpoints: a network's tensors with everything needed to feed it and to read its answers.
 
 A checkpoint is one safetensors file, whose header is JSON that `head -c 2000 FILE` shows: geometry, label names,
 calibration, and which encoders (by the SHA-256 of their weight files) its tokens must come from. Reading one can't run
 code, and reading the header needs no torch: the service starts without importing it.
+
+There are three kinds: `tags`, made of two pretrained classifiers; `learned`, trained from a recipe, which the header
+then holds; and `pretrained`, encoders alone, to start training from.
 """
 
 from __future__ import annotations
@@ -26,10 +29,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from models.fusion.noisy_or import TagFusion
+    from models.learning.keep import Loaded
 
 FORMAT = "streamer-checkpoint"
 VERSION = 1
 TAGS = "tags"
+LEARNED = "learned"
+PRETRAINED = "pretrained"
+SHIPPED = Path(__file__).parent / "shipped"
+# What makes those that have a name; where the rights in the data don't allow it they don't ship.
+SCRIPTS = {
+    "av-offset": "runs/grid-offset.sh",
+    "fight": "runs/fight.sh",
+    "grid-digit": "runs/grid-digit.sh",
+    "grid-sentence": "runs/grid-sentence.sh",
+    "sounds": "runs/sounds.sh",
+}
 ENCODERS = ("frame", "audio")
 MODALITIES = ("video", "audio", "text")
 
@@ -42,8 +57,10 @@ class CheckpointError(Exception):
 class Checkpoint:
     """A checkpoint's header, and where its tensors are.
 
-    `labels` are in the order of the fusion's output. `encoders` gives the SHA-256 of the weight file of each encoder.
-    `calibration` says on what the scores were calibrated and with what constants, for people to read.
+    `labels` are in the order of the output: for the tasks `classes` and `labels` what can be told of a window, for
+    `numbers` what the numbers are called, for `sequence` the symbols. `encoders` gives the SHA-256 of the weight file
+    of each frozen encoder that it needs ("frame", "audio"). `calibration` says on what the scores were calibrated and
+    with what constants. `recipe`: what it was trained by, as models.learning.recipe reads it; None for `tags`.
     """
 
     path: Path
@@ -53,18 +70,47 @@ class Checkpoint:
     labels: Sequence[LabelInfo]
     encoders: Mapping[str, str]
     calibration: Mapping[str, object]
+    task: str = "labels"
+    recipe: Mapping[str, Any] | None = None
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Those that it reads, in the usual order."""
+        if self.recipe is None:
+            return ("video", "audio")
+        return tuple(name for name in MODALITIES if self.recipe.get(name) is not None)
+
+    @property
+    def looked_at(self) -> tuple[float, float, float, float]:
+        """The part of a picture that it sees: left, top, right, bottom in fractions."""
+        video = (self.recipe or {}).get("video") or {}
+        if video.get("encoder") not in ("lips", "resnet18"):
+            return 0.0, 0.0, 1.0, 1.0
+        left, top, right, bottom = video["crop"]
+        return float(left), float(top), float(right), float(bottom)
 
     def state(self) -> dict[str, Tensor]:
-        """The fusion's tensors by name, on the CPU."""
+        """Its tensors by name, on the CPU."""
         from safetensors.torch import load_file
 
         return load_file(self.path)
 
     def fusion(self) -> TagFusion:
-        """The fusion with these tensors, in evaluation mode."""
+        """The fusion of a checkpoint of kind `tags`, in evaluation mode."""
         from models.fusion.noisy_or import TagFusion
 
         return TagFusion.from_state(self.state()).eval()
+
+    def learned(self) -> Loaded:
+        """The network of a learned checkpoint, in evaluation mode, and its calibration. CheckpointError where its
+        tensors don't fit its recipe."""
+        from models.learning import keep
+        from models.learning.errors import LearningError
+
+        try:
+            return keep.load_network(self.path)
+        except LearningError as error:
+            raise CheckpointError(str(error)) from error
 
     def digest(self) -> str:
         """A short digest of the whole file."""
@@ -73,7 +119,8 @@ class Checkpoint:
 
 
 def save(checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> None:
-    """Writes the checkpoint to its path, whole or not at all; folders are made. OSError where the disk refuses."""
+    """Writes a checkpoint of kind `tags` to its path, whole or not at all; folders are made. OSError where the disk
+    refuses. (Learned ones: models.learning.keep.)"""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -101,8 +148,28 @@ def save(checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> None:
         os.replace(temporary, checkpoint.path)
 
 
+def names() -> list[str]:
+    """What can be loaded by name: `tags`, and what ships with the program."""
+    return [TAGS, *sorted(path.stem for path in SHIPPED.glob("*.safetensors"))]
+
+
+def find(name_or_path: str | Path) -> Path:
+    """The file of a checkpoint that has a name (all but `tags`, which is made), or that path as it is.
+
+    Raises CheckpointError for the name of one that does not ship; says what makes it.
+    """
+    name = str(name_or_path)
+    shipped = SHIPPED / f"{name}.safetensors"
+    if name in SCRIPTS and not shipped.is_file():
+        raise CheckpointError(
+            f"{name}: this checkpoint does not come with the program; {SCRIPTS[name]} makes it from its data, below "
+            "the folder learned: give its path there"
+        )
+    return shipped if name in SCRIPTS else Path(name_or_path)
+
+
 def load(name_or_path: str | Path, weights: Weights) -> Checkpoint:
-    """The checkpoint of that name ("tags", made from the weights alone) or in that file.
+    """The checkpoint of that name ("tags", made from the weights alone, or one that ships) or in that file.
 
     Raises CheckpointError for a missing, damaged or newer file, and for one whose encoders aren't those in `weights`.
     """
@@ -111,7 +178,7 @@ def load(name_or_path: str | Path, weights: Weights) -> Checkpoint:
         if not path.is_file():
             _build_tags(path, weights)
     else:
-        path = Path(name_or_path)
+        path = find(name_or_path)
     checkpoint = read(path)
     for role, digest in checkpoint.encoders.items():
         if weights.sha256.get(role) != digest:
@@ -120,6 +187,21 @@ def load(name_or_path: str | Path, weights: Weights) -> Checkpoint:
                 "use the weights that it was made with"
             )
     return checkpoint
+
+
+def tells_labels(checkpoint: Checkpoint) -> None:
+    """CheckpointError, with what it is for, unless what it tells of a window are labels with their probabilities."""
+    if checkpoint.kind == PRETRAINED:
+        remedy = "train from it: `start` in a recipe for `streamer train`"
+        raise CheckpointError(f"{checkpoint.path}: holds pretrained encoders, which tell no labels yet; {remedy}")
+    if checkpoint.task in ("numbers", "sequence"):
+        told = "numbers" if checkpoint.task == "numbers" else "sequences"
+        remedy = f"score it on clips: streamer eval {checkpoint.path} FOLDER"
+        raise CheckpointError(f"{checkpoint.path}: tells {told}, which are no labels of a stream; {remedy}")
+    if not {"video", "audio"} & set(checkpoint.modalities):
+        raise CheckpointError(
+            f"{checkpoint.path}: reads text alone, and no stream brings that by itself; use one that sees or hears"
+        )
 
 
 def read(path: Path) -> Checkpoint:
@@ -131,7 +213,7 @@ def read(path: Path) -> Checkpoint:
         with safe_open(path, framework="np") as file:
             header: dict[str, str] = file.metadata() or {}
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such checkpoint; give a file, or the name {TAGS}") from error
+        raise CheckpointError(f"{path}: no such checkpoint; give a file, or the name {' or '.join(names())}") from error
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a checkpoint, or damaged ({error})") from error
     if header.get("format") != FORMAT:
@@ -156,14 +238,20 @@ def _parse(path: Path, header: Mapping[str, str]) -> Checkpoint:
             raise ValueError(f"label {label.name!r} from {label.modalities}")
     if len({label.name for label in labels}) != len(labels):
         raise ValueError("a label's name stands twice")
+    kind = header["kind"]
+    if kind not in (TAGS, LEARNED, PRETRAINED):
+        raise ValueError(f"kind {kind!r}")
+    learned = kind != TAGS
     return Checkpoint(
         path=path,
         name=header["name"],
-        kind=header["kind"],
+        kind=kind,
         geometry=Geometry(**fields),
         labels=labels,
         encoders=dict(json.loads(header["encoders"])),
         calibration=dict(json.loads(header["calibration"])),
+        task=header["task"] if learned else "labels",
+        recipe=dict(json.loads(header["recipe"])) if learned else None,
     )
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.checkpoint import Checkpoint, CheckpointError, cannot_keep, source_key
+from models.checkpoint import TAGS, Checkpoint, CheckpointError, cannot_keep, source_key, tells_labels
 from models.weights import Weights, cache_dir
 
 if TYPE_CHECKING:
@@ -26,31 +26,36 @@ OPSET = 20
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """ONNX files, every first axis dynamic. The last three say why, and are not needed to label.
+    """ONNX files, every first axis dynamic. The last three say why, and are not needed to label. W and W' are the
+    geometry's widths; a graph that a checkpoint has no use for is None.
 
-    frame: `pixels` uint8 `[B, S, S, 3]` -> `token` float32 `[B, 1280]`.
-    frame_int8: the same in 8-bit arithmetic, tokens near those of `frame` (see models.quantise).
-    audio: `waveform` float32 `[B, 15600]` -> `token` float32 `[B, 1024]`.
-    fusion: `video` float32 `[B, Tv, 1280]`, `video_mask` float32 `[B, Tv]`, `audio` float32 `[B, Ta, 1024]`,
+    frame: `pixels` uint8 `[B, S, S, 3]` -> `token` float32 `[B, W]`.
+    frame_int8: the same in 8-bit arithmetic, tokens near those of `frame` (see models.quantise); of the frozen encoder.
+    audio: `waveform` float32 `[B, patch_samples]` -> `token` float32 `[B, W']`.
+    fusion: `video` float32 `[B, Tv, W]`, `video_mask` float32 `[B, Tv]`, `audio` float32 `[B, Ta, W']`,
     `audio_mask` float32 `[B, Ta]` -> `scores` float32 `[B, L]`, `shares` float32 `[B, L, 3]`; Tv and Ta dynamic too.
-    moments: as fusion, and what each label rests on: `video_each`, `video_mass` float32 `[B, Tv, L]`, `audio_each`,
-    `audio_mass` float32 `[B, Ta, L]` (see models.moments).
-    features: `quickest_frame()` itself, which also gives what it takes the mean of, `features` float32
-    `[B, 1280, h, w]`.
-    heat: `features` float32 `[B, 1280, h, w]`, `label` int64 `[B]` -> `heat` float32 `[B, h, w]` (see models.cam).
+    That of a learned checkpoint takes `video_when` and `audio_when` as well, float32 like the masks, seconds from the
+    window's start to the item's moment (a picture's time, a patch's middle); it takes nothing of a modality that it
+    does not read, and gives `odds` float32 `[B, L]`, of which `scores` is the sigmoid.
+    moments: of `tags`: as fusion, and what each label rests on: `video_each`, `video_mass` float32 `[B, Tv, L]`,
+    `audio_each`, `audio_mass` float32 `[B, Ta, L]` (see models.moments).
+    features: of the frozen frame encoder: `quickest_frame()` itself, which also gives what it takes the mean of,
+    `features` float32 `[B, 1280, h, w]`.
+    heat: of `tags`: `features` float32 `[B, 1280, h, w]`, `label` int64 `[B]` -> `heat` float32 `[B, h, w]` (see
+    models.cam).
     """
 
-    frame: Path
-    frame_int8: Path
-    audio: Path
     fusion: Path
-    moments: Path
-    features: Path
-    heat: Path
+    frame: Path | None = None
+    frame_int8: Path | None = None
+    audio: Path | None = None
+    moments: Path | None = None
+    features: Path | None = None
+    heat: Path | None = None
 
-    def quickest_frame(self) -> Path:
+    def quickest_frame(self) -> Path | None:
         """The frame graph to serve with on this processor: in 8 bits where that is quicker and exact enough."""
-        return _quickest(self.frame, self.frame_int8)
+        return self.frame if self.frame is None or self.frame_int8 is None else _quickest(self.frame, self.frame_int8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,31 +70,69 @@ class _Shape:
 def export(checkpoint: Checkpoint, weights: Weights) -> Exported:
     """The checkpoint's graphs, from the cache or exported now (some 15 s). Two processes may do this at once.
 
-    Raises CheckpointError where the cache can't be written.
+    Raises CheckpointError where the cache can't be written, and for a checkpoint that can't be served.
     """
+    tells_labels(checkpoint)
+    return _export_tags(checkpoint, weights) if checkpoint.kind == TAGS else _export_learned(checkpoint, weights)
+
+
+def _export_tags(checkpoint: Checkpoint, weights: Weights) -> Exported:
+    folder, digest = cache_dir() / "onnx", checkpoint.digest()
+    frame, frame_int8, features = _frozen_frame(checkpoint, weights)
+    fusion = folder / f"fusion-{digest}-{source_key('export.py', 'fusion/noisy_or.py')}.onnx"
+    moments = folder / f"moments-{digest}-{source_key('export.py', 'fusion/noisy_or.py', 'moments.py')}.onnx"
+    heat = folder / f"heat-{digest}-{source_key('export.py', 'fusion/noisy_or.py', 'cam.py')}.onnx"
+    _once(fusion, lambda path: _export_fusion(path, checkpoint))
+    _once(moments, lambda path: _export_moments(path, checkpoint))
+    _once(heat, lambda path: _export_heat(path, checkpoint))
+    return Exported(fusion, frame, frame_int8, _frozen_audio(checkpoint, weights), moments, features, heat)
+
+
+def _export_learned(checkpoint: Checkpoint, weights: Weights) -> Exported:
+    """Encoders that are frozen are those of every checkpoint; those that it carries, and its fusion, are its own."""
+    folder = cache_dir() / "onnx"
+    own = f"{checkpoint.digest()}-{source_key(*_learned_sources())}.onnx"
+    frame = frame_int8 = features = audio = None
+    if "frame" in checkpoint.encoders:
+        frame, frame_int8, features = _frozen_frame(checkpoint, weights)
+    elif "video" in checkpoint.modalities:
+        frame = folder / f"frame-{own}"
+        _once(frame, lambda path: _export_items(path, checkpoint, "video"))
+    if "audio" in checkpoint.encoders:
+        audio = _frozen_audio(checkpoint, weights)
+    elif "audio" in checkpoint.modalities:
+        audio = folder / f"audio-{own}"
+        _once(audio, lambda path: _export_items(path, checkpoint, "audio"))
+    fusion = folder / f"fusion-{own}"
+    _once(fusion, lambda path: _export_served(path, checkpoint))
+    return Exported(fusion, frame, frame_int8, audio, features=features)
+
+
+def _learned_sources() -> list[str]:
+    """What the graphs of a learned checkpoint are made by: its encoders and fusion may be any of these."""
+    here = Path(__file__).parent
+    return sorted(str(path.relative_to(here)) for pattern in ("*.py", "fusion/*.py") for path in here.glob(pattern))
+
+
+def _frozen_frame(checkpoint: Checkpoint, weights: Weights) -> tuple[Path, Path, Path]:
+    """The frozen frame encoder's graph, the same in 8 bits, and the quicker of them with its features."""
     folder = cache_dir() / "onnx"
     code = source_key("export.py", "features.py", "frame.py", "audio.py", "quantise.py")
-    fusion_code = source_key("export.py", "fusion/noisy_or.py")
-    frame = folder / f"frame-{weights.key(['frame'])}-{code}.onnx"
-    frame_int8 = folder / f"frame-int8-{weights.key(['frame'])}-{code}.onnx"
-    digest = checkpoint.digest()
-    exported = Exported(
-        frame=frame,
-        frame_int8=frame_int8,
-        audio=folder / f"audio-{weights.key(['audio'])}-{code}.onnx",
-        fusion=folder / f"fusion-{digest}-{fusion_code}.onnx",
-        moments=folder / f"moments-{digest}-{source_key('export.py', 'fusion/noisy_or.py', 'moments.py')}.onnx",
-        features=folder / f"features-of-{_quickest(frame, frame_int8).name}",
-        heat=folder / f"heat-{digest}-{source_key('export.py', 'fusion/noisy_or.py', 'cam.py')}.onnx",
-    )
-    _once(exported.frame, lambda path: _export_frame(path, checkpoint, weights))
-    _once(exported.frame_int8, lambda path: _export_frame_int8(path, checkpoint, weights))
-    _once(exported.audio, lambda path: _export_audio(path, checkpoint, weights))
-    _once(exported.fusion, lambda path: _export_fusion(path, checkpoint))
-    _once(exported.moments, lambda path: _export_moments(path, checkpoint))
-    _once(exported.features, lambda path: _export_features(path, exported.quickest_frame()))
-    _once(exported.heat, lambda path: _export_heat(path, checkpoint))
-    return exported
+    made_of = f"{checkpoint.geometry.frame_size}-{weights.key(['frame'])}-{code}.onnx"
+    frame, frame_int8 = folder / f"frame-{made_of}", folder / f"frame-int8-{made_of}"
+    quickest = _quickest(frame, frame_int8)
+    features = folder / f"features-of-{quickest.name}"
+    _once(frame, lambda path: _export_frame(path, checkpoint, weights))
+    _once(frame_int8, lambda path: _export_frame_int8(path, checkpoint, weights))
+    _once(features, lambda path: _export_features(path, quickest))
+    return frame, frame_int8, features
+
+
+def _frozen_audio(checkpoint: Checkpoint, weights: Weights) -> Path:
+    code = source_key("export.py", "features.py", "frame.py", "audio.py", "quantise.py")
+    audio = cache_dir() / "onnx" / f"audio-{weights.key(['audio'])}-{code}.onnx"
+    _once(audio, lambda path: _export_audio(path, checkpoint, weights))
+    return audio
 
 
 def _quickest(frame: Path, frame_int8: Path) -> Path:
@@ -133,6 +176,42 @@ def _export_audio(path: Path, checkpoint: Checkpoint, weights: Weights) -> None:
 
     waveform = torch.zeros(2, checkpoint.geometry.patch_samples)
     _write(audio.load(weights.audio), _Shape({"waveform": waveform}, [{0: "batch"}], ["token"]), path)
+
+
+def _export_items(path: Path, checkpoint: Checkpoint, modality: str) -> None:
+    """A carried encoder's graph, of one item at a time."""
+    import torch
+
+    from models.served import Items
+
+    geometry, encoder = checkpoint.geometry, checkpoint.learned().network.encoder(modality)
+    if modality == "video":
+        size = geometry.frame_size
+        items, name = torch.zeros(2, size, size, 3, dtype=torch.uint8), "pixels"
+    else:
+        items, name = torch.zeros(2, geometry.patch_samples), "waveform"
+    _write(Items(encoder), _Shape({name: items}, [{0: "batch"}], ["token"]), path)
+
+
+def _export_served(path: Path, checkpoint: Checkpoint) -> None:
+    import torch
+
+    from models.served import Served
+
+    loaded, geometry = checkpoint.learned(), checkpoint.geometry
+    served = Served(loaded.network, loaded.calibration)
+    widths = {"video": geometry.video_width, "audio": geometry.audio_width}
+    # Sizes that differ from one another and from 1, so that the exporter ties no two axes together.
+    counts, axis = {"video": 4, "audio": 5}, {"video": "frames", "audio": "patches"}
+    batch = 3
+    inputs: dict[str, Tensor] = {}
+    axes: list[Mapping[int, str]] = []
+    for name in served.modalities:
+        inputs[name] = torch.zeros(batch, counts[name], widths[name])
+        inputs[f"{name}_mask"] = torch.ones(batch, counts[name])
+        inputs[f"{name}_when"] = torch.linspace(0, 1, counts[name]).expand(batch, -1).clone()
+        axes += [{0: "batch", 1: axis[name]}] * 3
+    _write(served, _Shape(inputs, axes, ["scores", "shares", "odds"]), path)
 
 
 def _export_fusion(path: Path, checkpoint: Checkpoint) -> None:

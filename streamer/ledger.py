@@ -7,15 +7,18 @@ camera's media or a caller's request.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec.structs import replace
 
 from streamer.answer import Answer, InOrder, segment_of, shed
 from streamer.clock import Clock
 from streamer.decide import EventDetector, EventPolicy, labels_of, likeliest
 from streamer.media import Window
-from streamer.messages import FeedMessage, Segment
+from streamer.messages import Event, FeedMessage, Label, Segment, Speech, SpeechMessage
 from streamer.people.watch import Findings, PeopleWatch
 
 
@@ -52,6 +55,21 @@ class Publishing:
     call: Callable[[Coroutine[Any, Any, None]], Awaitable[None]]
 
 
+# Utterances that wait for a segment: more than a minute's of somebody who speaks fast, where none comes.
+_MOST_SPOKEN = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """A final utterance: as a message, as a segment has it, the labels of what was listened for in it, and the events
+    of those."""
+
+    message: SpeechMessage
+    speech: Speech
+    labels: tuple[Label, ...] = ()
+    events: tuple[Event, ...] = ()
+
+
 class Ledger:
     """All methods belong to the publishing loop; only `last_segment` is read elsewhere.
 
@@ -66,6 +84,9 @@ class Ledger:
         self._detector = EventDetector(stream, around.names, EventPolicy())
         self._order = InOrder()
         self._settled = asyncio.Event()
+        # Utterances that no segment has had yet, oldest first. Each stands in one, whatever becomes of its window;
+        # where no segment comes for so long that they are too many, the oldest have been told as messages at least.
+        self._spoken: deque[Spoken] = deque(maxlen=_MOST_SPOKEN)
         self.last_segment: Segment | None = None
 
     def expect(self, window: Window) -> None:
@@ -81,6 +102,11 @@ class Ledger:
         """Publish `messages` after every window expected so far."""
         self._order.then(lambda: self._publish(messages))
         self._flush()
+
+    def speak(self, spoken: Spoken) -> None:
+        """Publish an utterance now, and once more in the next segment."""
+        self._spoken.append(spoken)
+        self._publish((spoken.message, *spoken.events))
 
     def end_epoch(self) -> None:
         """What lasts ends here: the events that are open close after every window expected so far."""
@@ -112,9 +138,14 @@ class Ledger:
         around, window = self._around, answer.window
         labels = [] if answer.scores is None else labels_of(around.names, answer.scores)
         found = self._look_at_people(answer)
-        labels = likeliest([*labels, *found.labels]) if found.labels else labels
+        spoken = self._spoken.popleft() if self._spoken else None
+        # What was shed has no labels, whatever was said: its words and events tell.
+        said = spoken.labels if spoken is not None and answer.status != "shed" else ()
+        labels = likeliest([*labels, *found.labels, *said]) if found.labels or said else labels
         now_ns = around.clock.now_ns()
         segment = segment_of(answer, labels, around.bound_ns, now_ns, around.outlet.typical_ns, found.people)
+        if spoken is not None:
+            segment = replace(segment, speech=spoken.speech)
         if answer.scores is not None:
             events = self._detector.update(window, answer.scores.scores)
         elif answer.reason == "no_media":

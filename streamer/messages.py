@@ -39,8 +39,12 @@ class Label(Struct, frozen=True):
     share: Share
 
 
-class Speech(Struct, frozen=True):
-    """Words that settled since the segment before, with their own times (RFC 3339)."""
+class Speech(Struct, frozen=True, omit_defaults=True):
+    """Words that settled since the segment before, with their own times (RFC 3339).
+
+    language: ISO 639-1. tags: the words' parts of speech in the letters of the ICTCLAS tag set, "" where nobody knows;
+    left out where no word has one.
+    """
 
     text: str
     language: str
@@ -48,6 +52,7 @@ class Speech(Struct, frozen=True):
     final: bool
     start: str
     end: str
+    tags: list[str] = []
 
 
 class Person(Struct, frozen=True, omit_defaults=True):
@@ -132,6 +137,26 @@ class Event(Struct, frozen=True, tag="event", tag_field="type", kw_only=True):
     score: float
 
 
+class SpeechMessage(Struct, frozen=True, tag="speech", tag_field="type", kw_only=True, omit_defaults=True):
+    """An utterance so far, or (`final`) all of it; it replaces what was said of the same utterance before. What is not
+    final has no cursor; one that is not final and has no text takes back what was said of it.
+
+    utterance: of a stream each has its own number, which grows, over restarts of the service as well. The rest as in a
+    segment.
+    """
+
+    stream: str
+    cursor: str | UnsetType = UNSET
+    utterance: int
+    text: str
+    words: list[str]
+    language: str
+    final: bool
+    start: str
+    end: str
+    tags: list[str] = []
+
+
 class Previous(Struct, frozen=True):
     """The epoch before and the last `seq` in it (-1 where it had none)."""
 
@@ -203,8 +228,8 @@ class Gap(Struct, frozen=True, tag="gap", tag_field="type", kw_only=True):
     count: int | None
 
 
-FeedMessage = Segment | Event | StreamMessage
-WireMessage = Segment | Event | StreamMessage | Alert | Hello | Gap
+FeedMessage = Segment | Event | StreamMessage | SpeechMessage
+WireMessage = Segment | Event | StreamMessage | SpeechMessage | Alert | Hello | Gap
 
 _encoder = msgspec.json.Encoder()
 

@@ -161,12 +161,16 @@ Beginning = TypeVar("Beginning")
 
 
 def answer_all(
-    beginning: type[Beginning], asked: type[Asked], begin: Callable[[Beginning], Callable[[Asked], object]]
+    beginning: type[Beginning],
+    asked: type[Asked],
+    begin: Callable[[Beginning], Callable[[Asked], object]],
+    *,
+    nice: int = _NICE,
 ) -> None:
     """Answer what comes on standard input until it ends: `begin` takes the first message and gives who answers the
-    others. At low priority."""
+    others. At low priority: `nice` below the usual."""
     with contextlib.suppress(OSError):  # a sandbox may forbid it, and nothing depends on it
-        os.nice(_NICE)
+        os.nice(nice)
     with os.fdopen(os.dup(1), "wb") as answers, contextlib.suppress(BrokenPipeError):  # the service may have gone
         # What a library prints must not get in between the answers.
         os.dup2(2, 1)

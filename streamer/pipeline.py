@@ -34,6 +34,7 @@ from streamer.messages import Previous, Reason, StreamMessage
 from streamer.people.watch import PeopleWatch
 from streamer.scheduling.dispatch import Dispatcher
 from streamer.scheduling.ladder import STEPS
+from streamer.speech.heard import Hearing
 from streamer.window import Windower, WindowPolicy
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,21 @@ class Source(Protocol):
     async def run(self, channel: Channel[SourceEvent]) -> None: ...
 
     def ease(self, effort: Effort) -> None: ...
+
+
+class Ear(Protocol):
+    """Who listens to one stream. Nothing here waits."""
+
+    @property
+    def hearing(self) -> Hearing | None:
+        """How it is listened to now; None: it is not, for want of what listens."""
+        ...
+
+    def begin(self, start: EpochStart) -> None: ...
+
+    def feed(self, chunk: AudioChunk) -> None: ...
+
+    def end(self) -> None: ...
 
 
 # What a source leaves out at each level of the degrade ladder, and the name of it.
@@ -83,6 +99,7 @@ class LiveStream:
     Args:
         previous: the epoch before, where one is known, to be named by the first announcement.
         people: watches who is in the picture; None: nobody is looked for.
+        ear: listens to what is said; None: nobody does.
     """
 
     def __init__(
@@ -92,6 +109,7 @@ class LiveStream:
         around: Surroundings,
         previous: Previous | None,
         people: PeopleWatch | None = None,
+        ear: Ear | None = None,
     ) -> None:
         self.name = name
         self.source = source
@@ -104,6 +122,7 @@ class LiveStream:
         self.restarts = 0
         self.ledger = Ledger(name, around.publishing, people)
         self._looks = people is not None
+        self._ear = ear
         self._around = around
         policy = WindowPolicy(around.bound_ns, int(around.bound_ns * _GRACE_PART))
         self._windower = Windower(name, around.geometry, policy)
@@ -124,7 +143,15 @@ class LiveStream:
         steps = list(STEPS[: self.level])
         if self._looks and "people" in _EFFORTS[self.level][1]:
             steps.insert(steps.index("keyframes"), "people")
-        return steps
+        return [*steps, "speech"] if self._is_deaf else steps
+
+    @property
+    def _is_deaf(self) -> bool:
+        """Whether speech is wanted and not listened to."""
+        if self._ear is None:
+            return False
+        hearing = self._ear.hearing
+        return hearing is None or hearing.shed
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -203,10 +230,14 @@ class LiveStream:
     def _take(self, event: SourceEvent) -> None:
         if isinstance(event, Frame | AudioChunk | Progress):
             self._windower.feed(event)
+            if self._ear is not None and isinstance(event, AudioChunk) and self._windower.epoch is not None:
+                self._ear.feed(event)
         elif isinstance(event, EpochStart):
             self._begin_epoch(event)
         elif isinstance(event, StateChange):
             self._cut()
+            if self._ear is not None and event.state != "live":
+                self._ear.end()
             if event.state not in ("live", "stalled"):
                 self._end_epoch(tail=event.state == "ended")
             if event.state == "live" and self._windower.epoch is None:
@@ -224,6 +255,8 @@ class LiveStream:
         if start.media_ns < oldest_ns:
             start = replace(start, media_ns=oldest_ns)
         self._windower.begin(self.epoch, start)
+        if self._ear is not None:
+            self._ear.begin(start)
         self._accepted_seq = -1
         self._turn("live", None if start.reason != "jump" else "media time jumped")
 
@@ -231,6 +264,8 @@ class LiveStream:
         if self._windower.epoch is None:
             return
         epoch = self._windower.epoch
+        if self._ear is not None:
+            self._ear.end()
         for window in self._windower.finish(self._around.clock.now_ns(), tail=tail):
             self._accept(window)
         self.previous = Previous(epoch, self._accepted_seq)
@@ -275,8 +310,19 @@ class LiveStream:
             # A camera without sound keeps its key frames.
             if (step != "video" or not window.pictures) and (step != "people" or self._looks):
                 self._eased_until_ns[step] = window.end_ns
+        if self._ear is not None:
+            window = self._heard(window)
         steps = tuple(step for step, until_ns in self._eased_until_ns.items() if until_ns > window.start_ns)
         return replace(window, degraded=steps) if steps else window
+
+    def _heard(self, window: Window) -> Window:
+        """`window` with the part of it in which speech was listened to: that of its sound, or nothing."""
+        if not window.coverage.audio:
+            return window
+        if self._is_deaf:
+            self._eased_until_ns["speech"] = window.end_ns
+            return window
+        return replace(window, coverage=replace(window.coverage, text=window.coverage.audio))
 
     def _post(self, action: Callable[..., object], *arguments: object) -> None:
         self._around.publishing.post(action, *arguments)

@@ -18,7 +18,7 @@ from streamer.ledger import Ledger
 from streamer.messages import Previous
 from streamer.observe.metrics import Metrics
 from streamer.people.watch import PeopleWatch
-from streamer.pipeline import LiveStream, Source, Surroundings
+from streamer.pipeline import Ear, LiveStream, Source, Surroundings
 from streamer.publishing.publish import Publisher
 from streamer.sources.published import PublishedSource
 from streamer.status import StreamStatus
@@ -35,7 +35,7 @@ class RegistryParts:
     """What the registry wires each stream to. `open_source` raises UserError for an entry that can't be used;
     `refusal` says why a stream more can't be served, with the figure, None where it can; each of `forget` frees what
     it holds of a stream that has gone; `look` gives who watches a stream's people, when people can be looked for, or
-    None: nobody does."""
+    None: nobody does; `listen` who listens to what is said there."""
 
     around: Surroundings
     publisher: Publisher
@@ -45,6 +45,7 @@ class RegistryParts:
     open_source: Callable[[str, StreamConfig], Source]
     refusal: Callable[[StreamConfig], str | None]
     look: Callable[[str, StreamConfig], Awaitable[PeopleWatch | None]]
+    listen: Callable[[str, StreamConfig], Ear | None] = lambda name, entry: None
 
 
 @dataclass(slots=True)
@@ -135,7 +136,8 @@ class Registry:
             else:
                 await self._end(name, "changed")
                 previous = entry.live.previous
-            self._begin(name, config, LiveStream(name, source, self._parts.around, previous, people))
+            ear = self._parts.listen(name, config)
+            self._begin(name, config, LiveStream(name, source, self._parts.around, previous, people, ear))
             return "created" if entry is None else "changed"
 
     @contextlib.asynccontextmanager
@@ -255,6 +257,7 @@ def _status(name: str, entry: _Entry) -> StreamStatus:
         preview=entry.config.preview,
         picture=stats.picture,
         people=entry.config.people,
+        speech=bool(entry.config.speech),
         zones={name: zone.area for name, zone in entry.config.zones.items()},
         lines={name: line.along for name, line in entry.config.lines.items()},
         degraded=live.left_out,

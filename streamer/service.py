@@ -28,6 +28,7 @@ from streamer.http.server import Server, ServerConfig
 from streamer.hub.process import HubProcess
 from streamer.hub.settings import HubSettings
 from streamer.labelnames import label_names, people_labels
+from streamer.listening import Listening, ListeningParts, desk_of
 from streamer.lookout import Lookout
 from streamer.memory import settle_memory
 from streamer.observe.freeze import FreezeWatch
@@ -36,11 +37,13 @@ from streamer.observe.stalls import StallWatch
 from streamer.observe.trace import Traces
 from streamer.picturing import Picturing
 from streamer.pipeline import Source
+from streamer.publishing.captions import Captions
 from streamer.publishing.publish import PublishConfig, Publisher
 from streamer.registry import Registry
 from streamer.settings import Settings
 from streamer.sources.pool import ReaderPool
 from streamer.sources.source import SourceSettings, open_source
+from streamer.speechconfig import keyword_labels
 from streamer.status import LabelInfo, Publication, Readiness, StreamStatus, Trace, Why
 from streamer.storage.embedded import EmbeddedStore
 from streamer.storage.store import Store
@@ -72,7 +75,9 @@ class Service:
         self._why = WhyDesk(self._clock, self._shows, self._metrics)
         self._alerts_process = Alerting(self._alert_settings, self._metrics, self._fail)
         self.alerting = AlertDesk(self._alert_settings)
-        self._outbox = self.config.outbox
+        self._outbox, self._model = self.config.outbox, self.config.model
+        self._labels = label_names(model=self.config.model)
+        self._keywords = keyword_labels(self.config.speech.keywords)
         self._redis_url = self._page_url = ""
         self._picturing = Picturing(
             lambda: self.config,
@@ -197,7 +202,7 @@ class Service:
         """The engine, then what stands between it and the store; the streams end before any of it does."""
         options, publisher, store = self._options, self._publisher, self._store
         assert publisher is not None and store is not None
-        engine = await asyncio.to_thread(load, options.device, options.weights, 1, progress)
+        engine = await asyncio.to_thread(load, options.device, options.weights, 1, progress, self._model)
         lookout = Lookout(engine, options.weights, progress)
         if any(entry.people != "off" for entry in self.config.streams.values()):
             await lookout.ready()  # before the engine is measured
@@ -216,12 +221,20 @@ class Service:
             admits_all=lambda: self.config.admission == "degrade",
             open_source=self._open_source,
             look=lookout.watch,
+            listening=self._listens(store),
         )
-        graphs = Graphs(*map(str, engine.why_graphs))
+        graphs = Graphs(*engine.why_graphs)
         labels = [(label.name, label.modalities) for label in engine.labels]
         await stack.enter_async_context(self._why.open(graphs, labels, engine.geometry))
         self._registry = await stack.enter_async_context(answering(parts, self._fail))
         self._engine = engine
+
+    def _listens(self, store: Store) -> Listening:
+        speech = self.config.speech
+        made = ListeningParts(speech, self._clock, Captions(store), desk_of(speech, self._options.weights))
+        listening = Listening(made)
+        listening.watch(self._metrics)
+        return listening
 
     def _shows(self, name: str) -> bool:
         """Whether pictures of a stream may be shown; any thread."""
@@ -262,7 +275,7 @@ class Service:
             log.error("stream %s is left out: %s", name, error)
 
     def _alert_settings(self) -> AlertsSettings:
-        """What the alerts process goes by now; where the outbox is stays as it was at the start."""
+        """What the alerts process goes by now; where the outbox is, and the model, stay as they were at the start."""
         config, entries = self.config, self._entries()
         return AlertsSettings(
             redis_url=self._redis_url,
@@ -270,7 +283,7 @@ class Service:
             send=dict(config.send),
             outbox=self._outbox,
             groups={name: entry.group for name, entry in entries.items() if entry.group is not None},
-            labels=label_names(entries.values()),
+            labels=list(dict.fromkeys([*self._labels, *people_labels(entries.values()), *self._keywords])),
             retention_ns=config.redis.retention_ns,
             page_url=config.page_url or self._page_url,
         )
@@ -371,7 +384,9 @@ class Service:
         known = {info.name for info in infos}
         watched = [entry for entry in self._entries().values() if entry.people != "off"]
         people = [name for name in people_labels(watched) if name not in known] if watched else []
-        return infos + [LabelInfo(name=name, modalities=["video"]) for name in people]
+        said = self._keywords if any(entry.speech for entry in self._entries().values()) else []
+        infos += [LabelInfo(name=name, modalities=["video"]) for name in people]
+        return infos + [LabelInfo(name=name, modalities=["text"]) for name in said]
 
     async def segments(
         self, name: str, since: str | None, until: str | None, limit: int

@@ -18,8 +18,9 @@ class StreamStatus(Struct, frozen=True, kw_only=True):
     `level`: its step on the degrade ladder, 0 where nothing is left out; `degraded`: what is left out for it now.
     `weight`: its share of the computing power where there is not enough for all, relative to the others'. `preview`:
     pictures of it may be shown. `picture`: width and height of the camera's own pictures, None before the first.
-    `people`: whether they are looked for, and what is told of them. `zones`: corners, and `lines`: points, by name, x
-    and y in fractions of the picture; who crosses a line from its left to its right, seen along it, enters.
+    `people`: whether they are looked for, and what is told of them. `speech`: what is said is written down. `zones`:
+    corners, and `lines`: points, by name, x and y in fractions of the picture; who crosses a line from its left to its
+    right, seen along it, enters.
     """
 
     name: str
@@ -41,6 +42,7 @@ class StreamStatus(Struct, frozen=True, kw_only=True):
     preview: bool = False
     picture: tuple[int, int] | None = None
     people: Literal["off", "presence", "count"] = "off"
+    speech: bool = False
     zones: dict[str, list[list[float]]] = {}
     lines: dict[str, list[list[float]]] = {}
 

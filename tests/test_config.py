@@ -19,8 +19,9 @@ from streamer.config import (
     is_forbidden_host,
     mask_text,
     mask_url,
-    no_effect_yet,
+    without_effect,
 )
+from streamer.speechconfig import SpeechConfig, StreamSpeech
 
 WORDS = st.text(st.characters(min_codepoint=33, max_codepoint=0x2FFF, exclude_categories=("Cs", "Z")), min_size=1)
 
@@ -169,18 +170,45 @@ def test_diff_names_only_what_changed() -> None:
     assert (found.added, found.changed, found.removed) == (["d"], ["b"], ["a"])
 
 
-def test_what_has_no_effect_yet_is_told_only_where_it_is_used() -> None:
-    """A plain configuration warns of nothing; one that asks for speech is told that there is none."""
-    plain = Config(streams={"a": StreamConfig(source="rtsp://h/a")})
-    assert not list(no_effect_yet(plain))
-    (warning,) = no_effect_yet(Config(streams={"a": StreamConfig(source="rtsp://h/a", speech=True)}))
-    assert warning.path == ("streams", "a", "speech")
+def test_what_has_no_effect_is_told_only_where_it_is_used() -> None:
+    """A plain configuration warns of nothing; settings of speech that nobody listens by are told."""
+    silent = {"a": StreamConfig(source="rtsp://h/a")}
+    assert not list(without_effect(Config(streams=silent)))
+    settings = SpeechConfig(keywords=["help"])
+    (warning,) = without_effect(Config(streams=silent, speech=settings))
+    assert warning.path == ("speech",)
+    heard = {"a": StreamConfig(source="rtsp://h/a", speech=True)}
+    assert not list(without_effect(Config(streams=heard, speech=settings)))
+
+
+@pytest.mark.parametrize(
+    ("speech", "path"),
+    [
+        (SpeechConfig(keywords=["help", "…"]), ("speech", "keywords", 1)),
+        (SpeechConfig(keywords=["help", "help"]), ("speech", "keywords", 1)),
+        (SpeechConfig(keywords=["x" * 65]), ("speech", "keywords", 0)),
+        (SpeechConfig(dictionary=[""]), ("speech", "dictionary", 0)),
+        (SpeechConfig(language="klingon"), ("speech", "language")),
+    ],
+)
+def test_what_is_wrong_with_speech_is_told_with_its_place(speech: SpeechConfig, path: tuple[str | int, ...]) -> None:
+    """Keywords that are no words, doubled or too long, and languages that nobody recognises."""
+    (fault,) = check(Config(speech=speech))
+    assert fault.path == path
+
+
+def test_a_streams_speech_is_checked_too() -> None:
+    """Its language has to be one, and its sound has to be taken in."""
+    (fault,) = check_stream(StreamConfig(source="whip", speech=StreamSpeech(language="xx")))
+    assert fault.path == ("speech", "language")
+    (fault,) = check_stream(StreamConfig(source="whip", speech=True, audio=False))
+    assert fault.path == ("speech",)
 
 
 def test_streams_that_wait_for_publishers_are_served() -> None:
     """A `whip` stream and ICE servers have an effect: nothing warns of them."""
     config = Config(streams={"a": StreamConfig(source="whip")}, ice_servers=["stun:192.0.2.1:3478"])
-    assert not list(no_effect_yet(config)) and not list(check(config))
+    assert not list(without_effect(config)) and not list(check(config))
 
 
 def test_ice_servers_have_one_shape_whichever_they_were_written_in() -> None:
@@ -201,3 +229,8 @@ def test_ice_servers_that_browsers_refuse_are_told(server: str | IceServer) -> N
 def test_the_default_configuration_has_no_faults() -> None:
     """Every default passes the checks that a file must pass."""
     assert not list(check(Config()))
+
+
+def test_clips_are_kept_only_where_it_says_so() -> None:
+    """`annotate` is off unless it is written down."""
+    assert not StreamConfig(source="rtsp://h/x").annotate and StreamConfig(source="rtsp://h/x", annotate=True).annotate

@@ -59,11 +59,11 @@ def test_the_documented_example_is_read(file: Path) -> None:
 
 
 def test_settings_without_effect_are_told_with_their_place(file: Path) -> None:
-    """What is understood but not built yet is said plainly, and is no fault."""
-    file.write_text("streams:\n  a: {source: whip, speech: true}\n")
+    """What nothing makes use of is said plainly, and is no fault."""
+    file.write_text("streams:\n  a: {source: whip}\nspeech: {keywords: [help]}\n")
     warnings = load(file).warnings
-    assert [line.removeprefix(f"{file}:").split(" ")[0] for line in warnings] == ["2:29:"]
-    assert "speech is not transcribed yet" in warnings[0]
+    assert [line.removeprefix(f"{file}:").split(" ")[0] for line in warnings] == ["3:1:"]
+    assert "no stream here has `speech: true`" in warnings[0]
     assert problems(file) == []
 
 

@@ -18,6 +18,7 @@ from streamer import engine as engines
 from streamer.detector import blank_look
 from streamer.errors import UserError
 from streamer.media import Coverage, Look, Patch, Picture, Scores, Sighting, Window
+from tests.learned import FROZEN, learned_checkpoint
 
 RNG = np.random.default_rng(7)
 PICTURES = [RNG.integers(0, 255, (224, 224, 3), dtype=np.uint8) for _ in range(8)]
@@ -206,3 +207,38 @@ def test_people_are_looked_for_once_a_picture() -> None:
     engine.forget("a")
     engine.run([second])
     assert detector.asked == [0, 2, 3, 2, 3]
+
+
+def test_what_a_checkpoint_does_not_read_is_not_encoded(tmp_path: Path) -> None:
+    """One that hears alone has no picture encoder: pictures cost nothing, are in no basis and have no share; people may
+    still be looked for in them."""
+    path = learned_checkpoint(tmp_path / "c.safetensors", replace(FROZEN, video=None))
+    engine = engines.load("cpu", None, model=str(path))
+    assert isinstance(engine, engines.OnnxEngine) and engine._frame is None
+    detector = Detector()
+    engine.look_for_people(detector)  # type: ignore[arg-type]
+    looking = tuple(replace(one, look=blank_look()) for one in window("a", 0, range(4)).pictures)
+    both = replace(window("a", 0, patches=range(3)), pictures=looking)
+    scores, alone = engine.run([both, replace(both, seq=1, pictures=())])
+    assert scores.basis is not None and scores.basis.video == () and len(scores.basis.audio) == 3
+    assert same(scores, alone) and np.allclose(scores.shares[:, 1], 1.0)
+    assert len(scores.sightings) == 4 and [label.modalities for label in engine.labels] == [("audio",)] * 3
+    costs = engine.warm_up(2)
+    assert costs.patch_ns > 0 and costs.picture_ns >= 1
+
+
+def test_moments_are_told_from_the_window_s_start(tmp_path: Path) -> None:
+    """The same pictures at other times within a window are another window to a fusion that knows of time, and at the
+    same times in a later window the same."""
+    engine = engines.load("cpu", None, model=str(learned_checkpoint(tmp_path / "c.safetensors")))
+    second = 1_000_000_000
+    cut = replace(window("a", 0, range(4)), end_ns=3 * second)
+    spread = replace(cut, pictures=tuple(replace(one, media_ns=one.index * second // 2) for one in cut.pictures))
+    later = replace(
+        spread,
+        start_ns=9 * second,
+        pictures=tuple(replace(one, media_ns=one.media_ns + 9 * second) for one in spread.pictures),
+    )
+    at_once, in_time, afterwards = engine.run([cut, spread, later])
+    assert same(in_time, afterwards) and not same(at_once, in_time)
+    assert np.allclose(in_time.scores.sum(), 1.0, atol=1e-5)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from streamer.answer import Answer, shed
-from streamer.ledger import Ledger
+from streamer.ledger import Ledger, Spoken
 from streamer.media import Scores, Window
-from streamer.messages import Event, EventState, Label, People, Segment, Share, StreamMessage
+from streamer.messages import Event, EventState, Label, People, Segment, Share, Speech, SpeechMessage, StreamMessage
 from streamer.people.watch import Findings, PeopleSettings, PeopleWatch
 from tests.builders import MS, S, scores, window
 from tests.publishing.recorder import Recorder, publishing
@@ -133,3 +136,76 @@ async def test_people_are_told_with_the_segment_they_are_in() -> None:
     assert isinstance(first, Segment) and [label.name for label in first.labels] == ["Person", "Dog"]
     assert first.people == People(1) and opened == event("open") and closed == event("close")
     assert [segment.people for segment in shed_ones if isinstance(segment, Segment)] == [None, None]
+
+
+def spoken(number: int) -> Spoken:
+    start, end, text = f"2026-11-23T04:07:{number:02}.000Z", f"2026-11-23T04:07:{number:02}.500Z", f"w{number}"
+    speech = Speech(text=text, language="en", words=[text], final=True, start=start, end=end)
+    message = SpeechMessage(
+        stream="door", utterance=number, text=text, words=[text], language="en", final=True, start=start, end=end
+    )
+    return Spoken(message, speech, (Label(f"said: {text}", 0.9, Share(0.0, 0.0, 1.0)),), (event("open"),))
+
+
+_STEPS = ["ok", "degraded", "overload", "no_media", "say", "end", "late", "epoch"]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.sampled_from(_STEPS), max_size=40))
+def test_an_utterance_stands_in_exactly_one_segment(course: list[str]) -> None:
+    """Whatever happens to windows (answered, degraded, shed for whatever reason, answered late, a new epoch), every
+    utterance is a message once, and stands once, in order, in a segment after that; only those that no segment came
+    after stand in none. Shed segments have no labels."""
+    recorder = Recorder()
+    ledger = Ledger("door", publishing(recorder, post=lambda *_: None))
+    late: list[Answer] = []
+    number = seq = 0
+    for step in course:
+        if step == "say":
+            number += 1
+            ledger.speak(spoken(number))
+            continue
+        if step in ("end", "epoch"):
+            ledger.end_epoch()
+            ledger.say(StreamMessage(stream="door", state="reconnecting" if step == "end" else "live", epoch=f"e{seq}"))
+            continue
+        if step in ("overload", "no_media"):
+            answer = shed(window(seq=seq), "overload" if step == "overload" else "no_media", S)
+        else:
+            answer = answered(seq, degraded=("speech",) if step == "degraded" else ())
+        seq += 1
+        ledger.expect(answer.window)
+        late.append(answer)
+        if step != "late":
+            for waiting in late:
+                ledger.answer(waiting)
+            late.clear()
+    for waiting in late:
+        ledger.answer(waiting)
+    assert [message.utterance for message in recorder.of(SpeechMessage)] == list(range(1, number + 1))
+    said = [segment.speech.text for segment in recorder.segments if segment.speech is not None]
+    assert said == [f"w{n}" for n in range(1, len(said) + 1)]
+    places = [
+        (n, recorder.messages.index(segment))
+        for n, segment in enumerate((s for s in recorder.segments if s.speech is not None), 1)
+    ]
+    told = {m.utterance: recorder.messages.index(m) for m in recorder.of(SpeechMessage)}
+    assert all(told[n] < place for n, place in places)
+    without = [segment for segment in recorder.segments if segment.speech is None]
+    assert len(said) == number or not without or told[len(said) + 1] > recorder.messages.index(without[-1])
+    assert all(not segment.labels for segment in recorder.segments if segment.status == "shed")
+
+
+async def test_what_was_listened_for_is_a_label_of_its_segment() -> None:
+    """The segment that has an utterance has its keywords among its labels, with a share of text alone; the events come
+    with the message."""
+    recorder = Recorder()
+    ledger = Ledger("door", publishing(recorder))
+    answer = answered(0)
+    ledger.expect(answer.window)
+    ledger.speak(spoken(1))
+    assert [type(message) for message in recorder.messages] == [SpeechMessage, Event]
+    ledger.answer(answer)
+    (segment,) = recorder.segments
+    assert Label("said: w1", 0.9, Share(0.0, 0.0, 1.0)) in segment.labels
+    assert segment.speech is not None and segment.speech.words == ["w1"]

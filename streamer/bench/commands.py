@@ -203,3 +203,31 @@ def alerts(as_json: bool, rate: int, seconds: float, storm: int, pairs: int) -> 
     from streamer.bench.alerts import run as measure
 
     measure(Offered(rate=rate, seconds=seconds, storm=storm, pairs=pairs), as_json)
+
+
+@bench.command()
+@_json
+@click.option("--streams", type=click.IntRange(1, 64), default=2, show_default=True, help="How many are listened to.")
+@click.option(
+    "--seconds", type=click.FloatRange(5, 3600), default=60, show_default=True, help="How long, in real time."
+)
+@click.option(
+    "--talk",
+    type=click.FloatRange(0.05, 1),
+    default=1.0,
+    show_default=True,
+    help="The part of the time that somebody speaks on each.",
+)
+@click.option(
+    "--clips",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of speech with transcripts.tsv.  [default: shared/data/speech beside the checkout]",
+)
+@click.option("--baseline/--no-baseline", default=True, show_default=True, help="whisper_streaming's method, too.")
+def speech(as_json: bool, streams: int, seconds: float, talk: float, clips: Path | None, baseline: bool) -> None:
+    """How far behind words are on live speech, and how wrong beside the same model run offline on the whole."""
+    from streamer.bench.speech import Asked
+    from streamer.bench.speech import run as measure
+    from streamer.bench.spoken import default_clips
+
+    measure(Asked(clips or default_clips(), streams, seconds, talk, baseline), as_json)

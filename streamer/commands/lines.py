@@ -21,6 +21,11 @@ def pretty(message: dict[str, Any]) -> Text:
         line.append(f"{_clock(message['end'] or message['start'])} ", style="dim")
         line.append(f"{stream:<12} ", style="bold")
         line.append(f"{message['state']:<6} {message['label']} {message['score']:.2f}", style="cyan")
+    elif kind == "speech":
+        line.append(f"{_clock(message['end'])} ", style="dim")
+        line.append(f"{stream:<12} ", style="bold")
+        words = message["text"] if message["final"] else f"{message['text']} …"
+        line.append(f"“{words}”", style="magenta" if message["final"] else "dim italic")
     elif kind == "stream":
         line.append(" " * 13)
         line.append(f"{stream:<12} ", style="bold")
@@ -41,7 +46,8 @@ def answer(segment: dict[str, Any]) -> Text:
     """What a segment says: labels with scores and what they rest on, or why there are none."""
     line = Text()
     if segment["status"] == "shed":
-        return line.append(f"no answer ({segment['reason']})", style="red")
+        line.append(f"no answer ({segment['reason']})", style="red")
+        return line.append_text(_said(segment))
     for label in segment["labels"][:_SHOWN_LABELS]:
         line.append(f"{label['name']} ")
         line.append(f"{label['score']:.2f} ", style="green" if label["score"] >= 0.5 else "dim")
@@ -54,7 +60,12 @@ def answer(segment: dict[str, Any]) -> Text:
         late = segment["delivered_late"]
         line.append(f"{segment['latency_ms']['total']:.0f} ms", style="red" if late else "dim")
     line.rstrip()
-    return line
+    return line.append_text(_said(segment))
+
+
+def _said(segment: dict[str, Any]) -> Text:
+    speech = segment.get("speech")
+    return Text() if speech is None else Text(f"  “{speech['text']}”", style="magenta")
 
 
 def _shares(share: dict[str, float]) -> str:

@@ -11,6 +11,7 @@ from streamer import configfile
 from streamer.alertcheck import check_alerts
 from streamer.config import Config, StreamConfig, check
 from streamer.errors import UserError
+from streamer.labelnames import label_names
 
 _LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
@@ -28,6 +29,7 @@ class Options:
     device: str = "auto"
     weights: Path | None = None
     insecure: bool = False
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +51,12 @@ def configuration(options: Options) -> configfile.Loaded:
     loaded = (
         configfile.Loaded(Config(), [])
         if options.config is None
-        else configfile.load(options.config, further=check_alerts)
+        # Rules may speak of what the model tells that will be served.
+        else configfile.load(options.config, further=lambda config: check_alerts(_modelled(config, options)))
     )
-    config = loaded.config
+    config = _modelled(loaded.config, options)
+    if options.config is None:
+        label_names(model=config.model)
     streams = {**config.streams, **options.streams}
     if options.redis_url is not None:
         config = replace(config, redis=replace(config.redis, url=options.redis_url))
@@ -62,6 +67,10 @@ def configuration(options: Options) -> configfile.Loaded:
     if faults:
         raise UserError("; ".join(faults))
     return configfile.Loaded(config, loaded.warnings)
+
+
+def _modelled(config: Config, options: Options) -> Config:
+    return config if options.model is None else replace(config, model=options.model)
 
 
 def problems(path: Path) -> list[str]:

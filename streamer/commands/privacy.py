@@ -29,7 +29,7 @@ _DAY_S = 86_400
 _HOSTED = frozenset({"gotify", "gotifys", "json", "jsons", "xml", "xmls", "form", "forms"})
 _LOCAL_ENDS = (".local", ".lan", ".internal", ".home.arpa", ".localhost")
 
-What = Literal["labels", "people", "basis", "small_pictures", "encoded_pictures", "blurred_pictures", "alerts"]
+What = Literal["labels", "people", "words", "basis", "small_pictures", "encoded_pictures", "blurred_pictures", "alerts"]
 
 
 class Kept(Struct, frozen=True, kw_only=True):
@@ -46,6 +46,7 @@ class Kept(Struct, frozen=True, kw_only=True):
 
 class StreamFacts(Struct, frozen=True, kw_only=True):
     """One stream. source: without its secrets. video, audio: which is decoded. shows_pictures: to who may use the API.
+    speech: what is said is written down, and (`redacted`) numbers and addresses of people are taken out of it.
     picture_rules: rules that make pictures of it. rules, sent_to: what alerts it may give, and who is told of those.
     """
 
@@ -55,6 +56,8 @@ class StreamFacts(Struct, frozen=True, kw_only=True):
     audio: bool
     people: Literal["off", "presence", "count"]
     places: list[str]
+    speech: bool
+    redacted: bool
     shows_pictures: bool
     kept: list[Kept]
     picture_rules: list[str]
@@ -155,6 +158,8 @@ def _stream(name: str, entry: StreamConfig, config: Config) -> StreamFacts:
         audio=entry.audio,
         people=entry.people,
         places=[*entry.zones, *entry.lines],
+        speech=bool(entry.speech),
+        redacted=config.speech.redact,
         shows_pictures=entry.preview and entry.video,
         kept=list(_kept(entry, config, rules, pictured)),
         picture_rules=[rule.name for rule in pictured],
@@ -170,6 +175,8 @@ def _kept(
     yield Kept(what="labels", where="store", keep_s=retention_s)
     if entry.people != "off":
         yield Kept(what="people", where="store", keep_s=retention_s)
+    if entry.speech:
+        yield Kept(what="words", where="store", keep_s=retention_s)
     yield Kept(what="basis", where="memory", keep_s=KEPT_NS / _S)
     if entry.preview and entry.video:
         yield Kept(what="small_pictures", where="memory", keep_s=KEPT_NS / _S, blurred=False)
@@ -249,6 +256,7 @@ def _notices(report: Report, config: Config) -> Iterator[Notice]:
     yield from _of_transport(report, config)
     yield from _of_keeping(report, config)
     yield from _of_pictures(report, config)
+    yield from _of_speech(report, config)
     abroad = [one.name for one in report.receivers if one.kind == "service" and one.host is None and one.used]
     if abroad:
         text = "told through services that others may run, maybe abroad; what they keep is theirs to say"
@@ -340,6 +348,20 @@ def _of_pictures(report: Report, config: Config) -> Iterator[Notice]:
     if wide:
         text = "these rules make pictures of every stream whose name fits, those to come included"
         yield Notice(kind="pictures_of_all", about=wide, text=text)
+
+
+def _of_speech(report: Report, config: Config) -> Iterator[Notice]:
+    heard = [stream.name for stream in report.streams if stream.speech]
+    if not heard:
+        return
+    text = "what people say there is written down and published; in many places they have to be told, or asked, before"
+    yield Notice(kind="speech_written", about=heard, text=text)
+    if not config.speech.redact:
+        text = "numbers and e-mail addresses that are said are published as they are (`redact: false`)"
+        yield Notice(kind="speech_not_redacted", about=["speech.redact"], text=text)
+    else:
+        text = "long numbers and e-mail addresses are taken out of what is said; names, places and all else are not"
+        yield Notice(kind="speech_names", about=heard, text=text)
 
 
 def span_in_words(seconds: float) -> str:

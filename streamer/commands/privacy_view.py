@@ -43,7 +43,7 @@ def _stream_words(stream: StreamFacts, report: Report) -> Iterator[tuple[str, st
     whole = {(True, True): "Pictures and sound", (True, False): "Pictures alone", (False, True): "Sound alone"}
     where = "from whoever publishes over WebRTC (WHIP)" if stream.source == "whip" else f"from {stream.source}"
     yield "takes in", f"{whole.get((stream.video, stream.audio), 'Nothing')} {where}. {_left_out(stream)}".rstrip()
-    made = f"Labels with scores: what is {_senses(stream)}. What is said is not written down."
+    made = f"Labels with scores: what is {_senses(stream)}. What is said is {_written(stream)}."
     if stream.people != "off":
         whole_bodies = "how many, where each is, the body's points, the posture, and labels such as Standing or Fall"
         told = "how many there are" if stream.people == "count" else whole_bodies
@@ -59,6 +59,12 @@ def _stream_words(stream: StreamFacts, report: Report) -> Iterator[tuple[str, st
         yield "", "No picture and no sound is kept beyond what is being worked on (some seconds, in memory)."
     yield "shows", _shown_words(stream)
     yield "sends", _sent_words(stream)
+
+
+def _written(stream: StreamFacts) -> str:
+    if not stream.speech:
+        return "not written down"
+    return "written down; numbers and addresses of people are " + ("taken out before" if stream.redacted else "left in")
 
 
 def _left_out(stream: StreamFacts) -> str:
@@ -82,6 +88,8 @@ def _kept_words(kept: Kept, stream: StreamFacts, report: Report) -> str:
         return f"Labels, events and states, in {store}, for {span}."
     if kept.what == "people":
         return f"What is told of people, in {store}, for {span}."
+    if kept.what == "words":
+        return f"Words that are said, in {store}, for {span}."
     if kept.what == "basis":
         what = "What labels rest on (a network's numbers for pictures and sound)"
         return f"{what}, in memory, for {span}, {_size(KEPT_BYTES)} at most for all streams."
@@ -93,7 +101,8 @@ def _kept_words(kept: Kept, stream: StreamFacts, report: Report) -> str:
         return f"Pictures of alerts ({rules}), faces and heads blurred, without sound, on disk, for {span}."
     if kept.where == "store":
         return f"Alerts, in {store}, for {span}."
-    return f"Alerts ({', '.join(stream.rules)}): time, labels, text; on disk, for {span}."
+    words = ", words" if stream.speech else ""
+    return f"Alerts ({', '.join(stream.rules)}): time, labels{words}, text; on disk, for {span}."
 
 
 def _shown_words(stream: StreamFacts) -> str:
@@ -107,8 +116,9 @@ def _shown_words(stream: StreamFacts) -> str:
 def _sent_words(stream: StreamFacts) -> str:
     if not stream.sent_to:
         return "Nothing to anybody."
+    words = ", words" if stream.speech else ""
     pictures = "; links to pictures on this service, not the pictures" if stream.picture_rules else ""
-    return f"Alerts (time, labels, text{pictures}) to {', '.join(stream.sent_to)}."
+    return f"Alerts (time, labels{words}, text{pictures}) to {', '.join(stream.sent_to)}."
 
 
 def _service_words(report: Report) -> Iterator[tuple[str, str]]:

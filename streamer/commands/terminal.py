@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +17,12 @@ from rich.text import Text
 
 from streamer.commands.lines import answer
 from streamer.config import mask_text
-from streamer.errors import MediaError, StreamerError, UserError
+from streamer.errors import MediaError, StreamerError, UserError, WeightsError
 from streamer.messages import Segment, encode
 
 if TYPE_CHECKING:
     from streamer.commands.options import Addresses
+    from streamer.commands.transcript import Transcript
     from streamer.engine import Engine
 
 
@@ -91,11 +94,37 @@ class Console:
         self._tasks.clear()
 
 
-def label_files(media: tuple[str, ...], as_json: bool, weights: Path | None, *, people: bool = False) -> None:
-    """The work of `streamer label`: every file, errors told where they happen; `people`: who is in the picture, too.
+@dataclass(frozen=True, slots=True)
+class Written:
+    """That what is said is written down, and the files that subtitles of it go to."""
+
+    srt: Path | None = None
+    vtt: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    as_json: bool
+    several: bool
+    people: bool
+    transcript: Callable[[str, str], Transcript] | None
+    written: Written | None
+
+
+def label_files(
+    media: tuple[str, ...],
+    as_json: bool,
+    weights: Path | None,
+    *,
+    people: bool = False,
+    model: str = "tags",
+    written: Written | None = None,
+) -> None:
+    """The work of `streamer label`: every file, errors told where they happen; `people`: who is in the picture, too;
+    `model`: the checkpoint that labels; `written`: what is said, too.
 
     Raises:
-        UserError: one of the files is none that could be labelled; the others were.
+        UserError: the checkpoint can't be used, or one of the files is none that could be labelled; the others were.
         MediaError: one of them broke half way.
         WeightsError: the models could not be had.
     """
@@ -103,14 +132,16 @@ def label_files(media: tuple[str, ...], as_json: bool, weights: Path | None, *, 
 
     console = Console()
     threads = _offline_threads()
-    engine = load("cpu", weights, threads=threads, progress=console.fetching)
+    engine = load("cpu", weights, threads=threads, progress=console.fetching, model=model)
     if people:
         engine.look_for_people(load_detector(weights, threads, console.fetching))
+    transcript = None if written is None else _transcripts(engine, weights, console)
     console.fetched()
+    wanted = _Wanted(as_json, len(media) > 1, people, transcript, written)
     failures: list[StreamerError] = []
     for path in media:
         try:
-            _label_file(path, engine, console, as_json, several=len(media) > 1, people=people)
+            _label_file(path, engine, console, wanted)
         except StreamerError as error:
             failures.append(error)
             if len(media) > 1:
@@ -128,7 +159,43 @@ def _offline_threads() -> int:
     return max(1, len(os.sched_getaffinity(0)))
 
 
-def _label_file(path: str, engine: Engine, console: Console, as_json: bool, *, several: bool, people: bool) -> None:
+def _transcripts(engine: Engine, weights: Path | None, console: Console) -> Callable[[str, str], Transcript]:
+    """Makes the transcript of a file, given its path and what its segments call it.
+
+    Raises:
+        WeightsError: the recogniser could not be had.
+    """
+    from streamer.commands.transcript import Transcript, sound_of
+    from streamer.speech.files import find_speech
+    from streamer.speech.offline import transcribe
+    from streamer.speech.writing import Writer
+    from streamer.speech.written import WritingSettings
+
+    found = find_speech(None, weights, console.fetching)
+    if isinstance(found, str):
+        raise WeightsError(f"what is said can't be written down: {found}")
+    writer, geometry = Writer(WritingSettings()), engine.geometry
+
+    def make(path: str, name: str) -> Transcript:
+        sound = sound_of(path, geometry, geometry.frame_rates[0])
+        return Transcript(transcribe(sound, found, stream=name), writer.write)
+
+    return make
+
+
+def _write_subtitles(transcript: Transcript, written: Written) -> None:
+    from streamer.commands.subtitles import apart, srt, vtt
+
+    cues = apart(transcript.cues)
+    for path, made in ((written.srt, srt), (written.vtt, vtt)):
+        if path is not None:
+            try:
+                path.write_text(made(cues), encoding="utf-8")
+            except OSError as error:
+                raise UserError(f"{path}: can't be written: {error.strerror}; name another file") from None
+
+
+def _label_file(path: str, engine: Engine, console: Console, wanted: _Wanted) -> None:
     from streamer.commands.label import label
     from streamer.decode import DecodeOptions
     from streamer.lookout import fall_judges
@@ -148,22 +215,34 @@ def _label_file(path: str, engine: Engine, console: Console, as_json: bool, *, s
     )
     with Progress(*columns, console=console.err, transient=True, disable=not console.err.is_terminal) as progress:
         task = progress.add_task(Path(name).name, total=duration_ns)
-        if several and not as_json:
+        if wanted.several and not wanted.as_json:
             console.lines.print(Text(name, "bold"))
-        watch = PeopleWatch(name, PeopleSettings(), fall_judges()) if people else None
-        options = DecodeOptions(looks=people)
-        for item in label(name, lambda: read_file(path, geometry, rate, options), engine, watch):
-            line = Text(encode(item.segment).decode()) if as_json else offline_line(item.segment)
-            console.lines.print(line)
-            progress.update(task, completed=item.end_ns)
+        watch = PeopleWatch(name, PeopleSettings(), fall_judges()) if wanted.people else None
+        options = DecodeOptions(looks=wanted.people)
+        items = label(name, lambda: read_file(path, geometry, rate, options), engine, watch)
+        transcript = None if wanted.transcript is None else wanted.transcript(path, name)
+        try:
+            for item in items if transcript is None else transcript.speaking(items):
+                line = Text(encode(item.segment).decode()) if wanted.as_json else offline_line(item.segment)
+                console.lines.print(line)
+                progress.update(task, completed=item.end_ns)
+        finally:
+            if transcript is not None and wanted.written is not None:
+                _write_subtitles(transcript, wanted.written)
 
 
-def prepare_weights(directory: Path | None, as_json: bool) -> None:
+def prepare_weights(directory: Path | None, as_json: bool, model: str = "tags") -> None:
     """The work of `streamer weights`."""
     from streamer.engine import prepare
+    from streamer.speech.files import find_speech
 
     console = Console()
-    ready = prepare(directory, console.fetching)
+    ready = prepare(directory, console.fetching, model)
+    speech = find_speech(None, directory, console.fetching)
+    if isinstance(speech, str):  # only who wants speech needs it
+        console.err.print(f"what is said can't be written down: {speech}")
+    else:
+        ready += [("speech recogniser", Path(speech.model) / "model.bin"), ("voice detector", Path(speech.vad))]
     console.fetched()
     if as_json:
         click.echo(

@@ -103,6 +103,18 @@ class Fanout:
         """To be awaited like `dispatch`: tells everybody that something is missing."""
         return _tell(gap, self._audiences())
 
+    async def pass_by(self, item: FeedItem) -> None:
+        """Give `item`, which is no loss, to those who select it and take bytes now; may run beside a dispatch."""
+        turns = _Turns()
+        for (filter_, compressed), group in list(self._groups.items()):
+            if not filter_.selects(item.envelope):
+                continue
+            data = item.framed(compressed)
+            for subscriber in list(group.ready):
+                # By its sink: a dispatch under way writes to descriptors, and has to know who takes no more.
+                self._statistics.sent += subscriber in group.ready and subscriber.sink.take(data)
+                await turns.took(1)
+
     def _group(self, subscriber: Subscriber) -> _Group | None:
         return self._groups.get((subscriber.filter, subscriber.compressed))
 

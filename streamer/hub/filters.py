@@ -38,6 +38,8 @@ class Envelope(msgspec.Struct, frozen=True):
     label: str | None = None
     score: float = 1.0
     labels: list[_Scored | str] = []
+    utterance: int | str = 0
+    final: bool = False
 
     def names(self) -> list[tuple[str, float]]:
         """Labels of the message with their scores."""

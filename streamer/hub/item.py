@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streamer.cursor import Cursor, EntryId
+from streamer.cursor import START, Cursor, EntryId
 from streamer.hub.filters import Envelope, envelope
 from streamer.hub.frames import compressed_frame, text_frame
 from streamer.messages import WireMessage, encode
@@ -41,6 +41,15 @@ def feed_item(entry_id: EntryId, store: str, json: bytes) -> FeedItem:
     """
     cursor = str(Cursor(entry_id, store))
     return FeedItem(entry_id, cursor, envelope(json), text_frame(_with_cursor(json, cursor)))
+
+
+def passing_item(json: bytes) -> FeedItem:
+    """A message that has no place in the feed.
+
+    Raises:
+        ValueError: `json` is not a message.
+    """
+    return FeedItem(START, "", envelope(json), text_frame(json))
 
 
 def _with_cursor(json: bytes, cursor: str) -> bytes:

@@ -18,6 +18,7 @@ _COUNTERS = {
     "sent": "Messages sent to subscribers.",
     "dropped": "Messages that slow subscribers missed.",
     "gaps": "Times a subscriber was told of a gap.",
+    "overtaken": "Words that had not settled, and were not sent for newer ones.",
     "closed_slow": "Subscribers parted with: too slow.",
     "closed_gone": "Subscribers that had vanished.",
 }

@@ -25,11 +25,12 @@ from websockets.http11 import Request, Response
 
 from streamer.cursor import Cursor
 from streamer.errors import StoreError
+from streamer.hub.captions import Captions
 from streamer.hub.connection import Company, HubConnection
 from streamer.hub.doorway import Asked, Policy, Refusal
 from streamer.hub.fanout import Fanout
 from streamer.hub.filters import Wanted
-from streamer.hub.item import message_frame
+from streamer.hub.item import FeedItem, message_frame
 from streamer.hub.past import Past
 from streamer.hub.pulse import Pulse
 from streamer.hub.settings import HubReport, HubSettings
@@ -57,7 +58,8 @@ class Hub:
         self._store = Store.connect(settings.redis_url)
         self._statistics = FanoutStatistics()
         self._fanout = Fanout(self._statistics)
-        self._tail = Tail(self._store, self._fanout.dispatch, self._on_reset)
+        self._captions = Captions(self._store, self._fanout)
+        self._tail = Tail(self._store, self._dispatch, self._on_reset)
         self._past = Past(self._store, self._tail, self._statistics)
         self._server: Server | None = None
         self._lag_s = 0.0
@@ -74,7 +76,8 @@ class Hub:
 
         What fails among its tasks is raised: a hub without one of them must be replaced and not go on silently.
         """
-        tasks = [asyncio.create_task(task) for task in (self._tail.follow(), self._sweep(), self._pulse.run())]
+        lives = (self._tail.follow(), self._sweep(), self._pulse.run(), self._captions.follow(), self._captions.run())
+        tasks = [asyncio.create_task(life) for life in lives]
         stopping = asyncio.create_task(stop.wait())
         try:
             self._server = await self._listen()
@@ -120,6 +123,7 @@ class Hub:
             closed_flood=self._company.closed_flood,
             closed_gone=self._pulse.closed_gone,
             outages=self._tail.outages,
+            overtaken=self._captions.skipped,
             loop_lag_ms=round(lag_s * 1000, 1),
         )
 
@@ -200,6 +204,10 @@ class Hub:
         self._fanout.join(subscriber)
 
     # --- upkeep --------------------------------------------------------------------------------------------------
+
+    def _dispatch(self, items: Sequence[FeedItem]) -> Coroutine[None, None, None]:
+        self._captions.settled(items)
+        return self._fanout.dispatch(items)
 
     def _on_reset(self, before: Cursor) -> Coroutine[None, None, None]:
         return self._fanout.tell(Gap(first=str(before), last=None, count=None))

@@ -31,7 +31,8 @@ class HubReport(Struct, frozen=True, kw_only=True):
 
     sent: messages written to subscribers. dropped: messages that slow ones missed. gaps: how often they were told so.
     refused: requests answered with an HTTP error. closed_slow, closed_flood, closed_gone: connections ended with 1013,
-    with 1008, and because nothing came back any more. outages: times the store went away. loop_lag_ms: how late the
+    with 1008, and because nothing came back any more. outages: times the store went away. overtaken: words that
+    had not settled and were not sent, for newer ones. loop_lag_ms: how late the
     event loop ran at worst since the report before.
     """
 
@@ -46,4 +47,5 @@ class HubReport(Struct, frozen=True, kw_only=True):
     closed_flood: int
     closed_gone: int
     outages: int
+    overtaken: int = 0
     loop_lag_ms: float

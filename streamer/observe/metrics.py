@@ -20,6 +20,7 @@ from streamer.clock import NS_PER_S
 from streamer.media import SourceState, SourceStats
 from streamer.messages import Segment
 from streamer.observe.freeze import FreezeWatch
+from streamer.observe.histogram import Histogram
 from streamer.observe.series import StreamCounts, answer_series, source_series
 from streamer.observe.stalls import StallWatch
 
@@ -37,6 +38,7 @@ class Metrics:
         self._queues: dict[str, Callable[[], ChannelStatistics]] = {}
         self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}
         self._counters: dict[str, tuple[str, Callable[[], float]]] = {}
+        self._durations: dict[str, tuple[str, Callable[[], Histogram]]] = {}
         self._parts: dict[str, tuple[str, Callable[[], dict[str, float]]]] = {}
         self._stalls: StallWatch | None = None
         self.registry.register(self)
@@ -74,6 +76,10 @@ class Metrics:
     def watch(self, name: str, text: str, value: Callable[[], float], *, counter: bool = False) -> None:
         """Expose `value` as `streamer_{name}`, read at each scrape; a `counter` only grows and gets `_total` added."""
         (self._counters if counter else self._gauges)[name] = (text, value)
+
+    def watch_durations(self, name: str, text: str, durations: Callable[[], Histogram]) -> None:
+        """Expose a histogram as `streamer_{name}`, read at each scrape."""
+        self._durations[name] = (text, durations)
 
     def watch_parts(self, name: str, text: str, values: Callable[[], dict[str, float]]) -> None:
         """Expose a growing value for each part as `streamer_{name}_total{part=...}`, read at each scrape."""
@@ -169,6 +175,11 @@ class Metrics:
             yield GaugeMetricFamily(f"streamer_{name}", text, value=value())
         for name, (text, value) in dict(self._counters).items():
             yield CounterMetricFamily(f"streamer_{name}", text, value=value())
+        for name, (text, durations) in dict(self._durations).items():
+            histogram = durations()
+            shown = HistogramMetricFamily(f"streamer_{name}", text)
+            shown.add_metric([], buckets=histogram.buckets(), sum_value=histogram.sum_s)
+            yield shown
         for name, (text, values) in dict(self._parts).items():
             family = CounterMetricFamily(f"streamer_{name}", text, labels=["part"])
             for part, amount in values().items():

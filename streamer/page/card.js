@@ -6,6 +6,8 @@ import { draw, REMEMBERED } from "./spark.js";
 import { age, mark, MODALITIES, percent, set, stamp, stepWords } from "./words.js";
 
 const SHOWN = 6;
+const SAID_MS = 10_000;
+const CAPTION = 90;
 
 // Only what is on the screen is drawn.
 const sight = new IntersectionObserver(
@@ -34,7 +36,8 @@ export class Card {
     find("article").setAttribute("aria-labelledby", this.title.id);
     [this.group, this.state, this.reason] = [".group", ".state", ".reason"].map(find);
     this.labels = new LabelList(find(".labels"), SHOWN);
-    [this.less, this.people] = [".less", ".people"].map(find);
+    [this.less, this.people, this.caption] = [".less", ".people", ".caption"].map(find);
+    this.speech = null;
     this.people.lang = words.lang;
     [this.none, this.badge, this.canvas, this.latency] = [".none", ".status", ".spark", ".latency"].map(find);
     this.labels.element.setAttribute("aria-label", `Labels of ${name}`);
@@ -55,6 +58,11 @@ export class Card {
     const entered = message.state !== this.status.state;
     this.status = { ...this.status, state: message.state, reason: message.reason ?? null, epoch: message.epoch ?? null };
     if (entered) this.status.since = new Date().toISOString();
+  }
+
+  // A `speech` message: the words of the moment.
+  takeSpeech(speech) {
+    this.speech = { ...speech, at: Date.now() };
   }
 
   takeSegment(segment) {
@@ -93,6 +101,7 @@ export class Card {
     if (this.stale) return;
     this.drawState();
     this.drawPeople();
+    this.drawCaption();
     if (this.segment) this.drawSegment(this.segment);
     this.drawDetails();
   }
@@ -118,6 +127,18 @@ export class Card {
     set(this.people, peopleWords(people));
     mark(this.people, "title", this.people.textContent);
     this.people.toggleAttribute("data-none", !people?.count);
+  }
+
+  // What was said last, for a while: beside labels that are of now it must not look like now.
+  drawCaption() {
+    const speech = this.speech && Date.now() - this.speech.at < SAID_MS && this.speech.text ? this.speech : null;
+    this.caption.hidden = speech === null;
+    if (speech === null) return;
+    // The newest words are at the end, and the line is short.
+    set(this.caption, speech.text.length > CAPTION ? `…${speech.text.slice(-CAPTION)}` : speech.text);
+    mark(this.caption, "lang", speech.language ?? "");
+    mark(this.caption, "title", speech.text);
+    this.caption.toggleAttribute("data-partial", !speech.final);
   }
 
   drawAge() {

@@ -11,16 +11,21 @@ export class Said {
     this.entries = new Map();
   }
 
-  // A `speech` message: one utterance, as far as it has settled.
+  // A `speech` message: one utterance, as far as it has settled. Without text it takes back what was shown of it.
   take({ utterance, ...speech }) {
-    this.#put(utterance, speech);
+    const key = this.entries.has(utterance) ? utterance : (this.#keyOf(speech) ?? utterance);
+    if (speech.text || speech.final) this.#put(key, speech);
+    else if (this.entries.get(key)?.final === false) this.#remove(key);
   }
 
-  // What stands in a segment is final, and may have come as a message before: the same start is the same utterance.
+  // What stands in a segment is final, and comes as a message as well.
   takeSegment({ speech }) {
-    if (!speech) return;
-    const known = [...this.entries].find(([, entry]) => entry.start === speech.start);
-    this.#put(known ? known[0] : `segment ${speech.start}`, speech);
+    if (speech) this.#put(this.#keyOf(speech) ?? `segment ${speech.start}`, speech);
+  }
+
+  // The same start is the same utterance.
+  #keyOf({ start }) {
+    return [...this.entries].find(([, entry]) => entry.start === start)?.[0];
   }
 
   // What was said of (fromMs, toMs], in order: [{ startMs, endMs, text, isFinal }].
@@ -58,8 +63,11 @@ export class Said {
 
   #bound() {
     if (this.entries.size <= KEPT) return;
-    const [oldest, { element }] = this.entries.entries().next().value;
-    element.remove();
-    this.entries.delete(oldest);
+    this.#remove(this.entries.keys().next().value);
+  }
+
+  #remove(key) {
+    this.entries.get(key).element.remove();
+    this.entries.delete(key);
   }
 }

@@ -82,6 +82,8 @@ export class Wall {
       this.#card(message.stream).takeSegment(message);
       if (message.status === "shed" && message.reason !== "no_media") this.shedAt.push(Date.now());
       if (this.shedAt.length > COUNTED) this.shedAt.shift();
+    } else if (message.type === "speech") {
+      this.cards.get(message.stream)?.takeSpeech(message);
     } else if (message.type === "stream") {
       this.#card(message.stream).takeState(message);
     }

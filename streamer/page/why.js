@@ -9,6 +9,8 @@ import { clockTime, made, MODALITIES, set, shareWords } from "./words.js";
 // How far the segment before and the next one with the same label are looked for.
 const NEAR_MS = 30_000;
 const NEAR_SEGMENTS = 300;
+// What the label of a word begins with that is listened for.
+const SAID = "said: ";
 const SENSES = { video: "seen", audio: "heard", text: "said" };
 // Shares that are this close say no more of one than of the other.
 const ALIKE = 0.15;
@@ -117,6 +119,7 @@ class Why {
     if (label) this.drawShares(label.share);
     this.drawSteps();
     try {
+      if (this.label.startsWith(SAID)) return void this.tellOfWords(label, segment);
       if (isOfPeople(this.label)) return await this.tellOfPeople(label, segment, signal);
       const query = new URLSearchParams({ label: this.label, ...(epoch ? { epoch } : {}) });
       const why = await this.context.ask(`v1/streams/${encodeURIComponent(this.stream)}/why/${seq}?${query}`, { signal: both(signal) });
@@ -129,6 +132,11 @@ class Why {
     } finally {
       if (!signal.aborted) this.body.setAttribute("aria-busy", "false");
     }
+  }
+
+  tellOfWords(label, segment) {
+    const text = segment?.speech?.text;
+    this.say(text ? `It was said: “${text}”` : "It was said; the words are not kept any more.", Boolean(label));
   }
 
   // The model that names things knows nothing of such a label: there is no more to ask for.

@@ -2,7 +2,7 @@
 
 export const MODALITIES = ["video", "audio", "text"];
 // What is left out of a stream's work at a step of the degrade ladder.
-const STEPS = { frames: "every second picture", keyframes: "pictures between key frames", video: "all pictures" };
+const STEPS = { frames: "every second picture", keyframes: "pictures between key frames", video: "all pictures", speech: "listening to what is said" };
 const LEVELS = ["all work is done", "every second picture is left out", "pictures between key frames are left out", "all pictures are left out"];
 const REASONS = { overload: "too much to do", no_media: "nothing arrived", engine: "the engine failed", draining: "shutting down" };
 

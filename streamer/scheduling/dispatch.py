@@ -124,6 +124,11 @@ class Dispatcher:
         with self._lock:
             self._scheduler.ladder.put(stream, weight)
 
+    def listen(self, listens: bool) -> int:
+        """Whether some stream listens to speech; gives how much of that is to be left out now (see `Ladder`)."""
+        with self._lock:
+            return self._scheduler.ladder.listen(listens)
+
     def govern(self, busy: float, *, strained: bool) -> dict[str, int]:
         """Move the ladder: `busy` is the part of the time since the last call in which the engine was at work,
         `strained` whether something else than the engine can't keep up. Returns every stream's level."""

@@ -14,6 +14,9 @@ STEPS = ("frames", "keyframes", "video")
 """What is left out at level 1, 2 and 3, each on top of the ones before: every second picture isn't encoded; pictures
 between key frames aren't decoded; no picture is decoded (a camera without sound keeps one picture a window), and what
 sound a window that was shed leaves to the next one stays out of that (`sound`)."""
+DEAFEST = 4
+"""Before anything of that is left out, and until all of it is done again, listening to speech is, in so many steps for
+all streams at once."""
 
 # Descents after the first, in the time that calm had to last for it.
 _STRIDES = 4
@@ -52,9 +55,12 @@ class _Rung:
 
 @dataclass(slots=True)
 class Ladder:
-    """The level of every stream: 0 (nothing is left out) to `len(STEPS)`."""
+    """The level of every stream: 0 (nothing is left out) to `len(STEPS)`; and, where some stream `listens` to speech,
+    how `deaf` all are: 0 (all is listened to) to `DEAFEST` (nothing)."""
 
     policy: LadderPolicy = field(default_factory=LadderPolicy)
+    listens: bool = False
+    deaf: int = 0
     climbs: int = 0
     descents: int = 0
     _rungs: dict[str, _Rung] = field(default_factory=dict)
@@ -90,6 +96,13 @@ class Ladder:
         rung = self._rungs.get(stream)
         return 1.0 if rung is None else rung.weight
 
+    def listen(self, listens: bool) -> int:
+        """Whether some stream listens to speech; gives how much of that is to be left out."""
+        self.listens = listens
+        if not listens:
+            self.deaf = 0
+        return self.deaf
+
     @property
     def levels(self) -> dict[str, int]:
         """The level of every stream."""
@@ -111,20 +124,24 @@ class Ladder:
         self.disturb(now_ns)
         if now_ns - self._climbed_ns < self.policy.climb_every_ns * (1 if urgent else _PATIENCE):
             return False
+        hears = self.listens and self.deaf < DEAFEST
         free = [rung for rung in self._rungs.values() if rung.level < len(STEPS)]
-        if not free:
+        if not (free or hears):
             return False
         if now_ns - self._descended_ns < self.policy.relapse_ns and self._climbed_ns <= self._descended_ns:
             self._hold_ns = min(2 * max(self._hold_ns, self.policy.hold_ns), self.policy.longest_hold_ns)
             self._failed_at = self._busy_at_descent
+        self._climbed_ns = now_ns
+        self.climbs += 1
+        if hears:
+            self.deaf += 1
+            return True
         # The lowest first, so that nobody loses a second thing before everybody has lost a first; among those the
         # least weighty; among those the ones left alone the longest.
         free.sort(key=lambda rung: (rung.level, rung.weight, rung.changed_ns))
         for rung in free[: max(1, round(self.policy.climb_part * len(self._rungs)))]:
             rung.level += 1
             rung.changed_ns = now_ns
-        self._climbed_ns = now_ns
-        self.climbs += 1
         return True
 
     def disturb(self, now_ns: int) -> None:
@@ -138,13 +155,16 @@ class Ladder:
         if 1.0 - usual < self.policy.spare:
             self.disturb(now_ns)
         raised = [rung for rung in self._rungs.values() if rung.level]
-        calm_ns, hold_ns = now_ns - self._calm_from_ns, self._hold(bool(raised), usual, now_ns)
-        if not raised or calm_ns < hold_ns or now_ns - self._descended_ns < hold_ns // _STRIDES:
+        is_raised = bool(raised) or self.deaf > 0
+        calm_ns, hold_ns = now_ns - self._calm_from_ns, self._hold(is_raised, usual, now_ns)
+        if not is_raised or calm_ns < hold_ns or now_ns - self._descended_ns < hold_ns // _STRIDES:
             return False
         raised.sort(key=lambda rung: (-rung.level, -rung.weight, rung.changed_ns))
         for rung in raised[: max(1, round(self.policy.descend_part * len(self._rungs)))]:
             rung.level -= 1
             rung.changed_ns = now_ns
+        if not raised:
+            self.deaf -= 1
         self._descended_ns, self._busy_at_descent = now_ns, usual
         self.descents += 1
         return True

@@ -117,7 +117,12 @@ def media_duration_ns(path: str | Path) -> int | None:
 
 
 def read_file(
-    path: str | Path, geometry: Geometry, frames_per_second: int, options: DecodeOptions | None = None
+    path: str | Path,
+    geometry: Geometry,
+    frames_per_second: int,
+    options: DecodeOptions | None = None,
+    *,
+    pictures: bool = True,
 ) -> Iterator[SourceEvent]:
     """The media of a file as fast as they can be decoded.
 
@@ -126,6 +131,7 @@ def read_file(
     Args:
         geometry: says the size of the pictures and the sample rate.
         options: threads and short cuts of decoding; one thread and every short cut by default.
+        pictures: whether they are decoded; without them a file that has no sound yields nothing, and that is no fault.
 
     Yields:
         an `EpochStart`, then frames, sound and progress; another `EpochStart` where time stamps start over.
@@ -137,7 +143,7 @@ def read_file(
     target = Target(geometry.frame_size, geometry.sample_rate, frames_per_second, options or DecodeOptions())
     try:
         with open_file(Path(path)) as container:
-            yield from _FullSpeed(container, target).events()
+            yield from _FullSpeed(container, target, pictures).events()
     except SourceFault as error:
         raise MediaError(f"{path}: {error.fault.text}") from None
 
@@ -157,8 +163,9 @@ def _picture_ns(stream: VideoTrack | None) -> int:
 class _FullSpeed:
     """One file being read."""
 
-    def __init__(self, container: InputContainer, target: Target) -> None:
+    def __init__(self, container: InputContainer, target: Target, pictures: bool) -> None:
         self._container = container
+        self._pictures = pictures
         self._tracks = choose(container, video=True, audio=True)
         self._stamper = Stamper(self._tracks)
         self._assembly = Assembly(self._tracks, target, SourceStats(), ended_after_ns=_TRACK_ENDED_NS)
@@ -183,7 +190,8 @@ class _FullSpeed:
                 break
             yield from self._take(packet)
         yield from self._assembly.flush(0)
-        self._check_end()
+        if self._pictures:
+            self._check_end()
 
     def _take(self, packet: Packet) -> Iterator[SourceEvent]:
         stamp = self._stamper.stamp(packet, 0)
@@ -194,7 +202,8 @@ class _FullSpeed:
         order_ns = axis.advance(written_ns) - self._origins_ns[stamp.track]
         media_ns = order_ns + lead_ns(stamp)
         self._newest_ns = max(self._newest_ns, media_ns)
-        yield from self._assembly.feed(stamp, media_ns, order_ns)
+        if self._pictures or stamp.track == "audio":
+            yield from self._assembly.feed(stamp, media_ns, order_ns)
 
     def _start_over(self, track: str, written_ns: int) -> Iterator[SourceEvent]:
         """The stamps start over (files joined together): media time goes on, in a new epoch.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -147,6 +147,25 @@ class Link:
             raise
         finally:
             await self._pool.release(connection)
+
+    async def listen(self, channel: str) -> AsyncIterator[bytes]:
+        """What is published on `channel` from now on, for ever. On a connection of its own."""
+        connection: Any = None
+        try:
+            async with asyncio.timeout(self._response_timeout_s):
+                connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+                await connection.send_command("SUBSCRIBE", channel)
+            while True:
+                kind, _, data = await connection.read_response()
+                if kind == b"message":
+                    yield data
+        except (RedisError, OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+            raise self._error(error) from None
+        finally:
+            if connection is not None:
+                # Nobody could ask anything else on it.
+                await connection.disconnect(nowait=True)
+                await self._pool.release(connection)
 
     def _error(self, error: Exception) -> StoreError:
         """Ours for one of the library's, without the URL's secrets. A text of the server's own never holds any."""

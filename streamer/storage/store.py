@@ -2,9 +2,9 @@
 
 Keys: stream `streamer:feed` (all messages), stream and channel `streamer:segments:{name}` (one stream's segments),
 hash `streamer:last:{name}` (owner, epoch, seq, unit, state last written), string `streamer:store` (a short id of this
-store's contents, made anew when it was emptied), sorted set `streamer:alerts` (the alerts appended last). What is
-written goes through `feed.lua`, one run a unit, so a unit is there whole or not at all, once, and after the unit before
-it; alerts through `alert.lua`.
+store's contents, made anew when it was emptied), sorted set `streamer:alerts` (the alerts appended last), channel
+`streamer:speech` (words that have not settled, which nobody keeps). What is written goes through `feed.lua`, one run a
+unit, so a unit is there whole or not at all, once, and after the unit before it; alerts through `alert.lua`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 from streamer.clock import NS_PER_MS
@@ -61,6 +61,7 @@ IDENTITY = "streamer:store"
 SEGMENTS = "streamer:segments:"
 LAST = "streamer:last:"
 ALERTS = "streamer:alerts"
+SPEECH = "streamer:speech"
 
 _RESPONSE_TIMEOUT_S = 2.0
 # Above this part of `max_memory` the oldest entries go, down to the second part.
@@ -165,6 +166,22 @@ class Store:
         if isinstance(reply, StoreError):
             raise reply
         return int(reply)
+
+    async def tell_speech(self, messages: Sequence[bytes]) -> None:
+        """Pass on words that have not settled to who listens now; they are kept nowhere.
+
+        Raises:
+            StoreAway: no answer; some may have been passed on.
+        """
+        await self._link.run([("PUBLISH", SPEECH, json) for json in messages])
+
+    def speech(self) -> AsyncIterator[bytes]:
+        """Words that have not settled, as they are told, for ever.
+
+        Raises:
+            StoreAway: while it is iterated over: the store went away.
+        """
+        return self._link.listen(SPEECH)
 
     async def read_feed(self, after: EntryId, *, block_ms: int, count: int) -> FeedPage:
         """Up to `count` entries after `after`; waits up to `block_ms` for the first one."""

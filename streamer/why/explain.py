@@ -1,7 +1,8 @@
 """What a label rests on, computed: moments of a window, and a heat map over one picture of it. Numpy in, numpy out.
 
 The graphs are those of `models.moments` and `models.cam`; a picture's features come from the served frame encoder's own
-graph. A heat map is computed on the picture as it was kept, a JPEG, which differs a little from what was labelled.
+graph. For checkpoints that have no such graphs, see `streamer.why.variants`. A heat map is computed on the picture as
+it was kept, a JPEG, which differs a little from what was labelled.
 """
 
 from __future__ import annotations
@@ -25,13 +26,15 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     """A label, by its place among the model's, and what a window's scores were computed from.
 
     video, audio: tokens, float16 in this machine's byte order, oldest first. pictures: JPEGs, one a video token; None
-    where it is not kept.
+    where it is not kept. video_when, audio_when: seconds from the window's start, one a token.
     """
 
     label: int
     video: list[bytes]
     audio: list[bytes]
     pictures: list[bytes | None]
+    video_when: list[float] = []
+    audio_when: list[float] = []
 
 
 class Explained(msgspec.Struct, frozen=True, gc=False):
@@ -53,11 +56,16 @@ class Explained(msgspec.Struct, frozen=True, gc=False):
 
 
 class Graphs(msgspec.Struct, frozen=True):
-    """Where the graphs are."""
+    """Where the graphs are, empty where there is none: `moments` and `heat` for a checkpoint that has them, else the
+    `frame` encoder and the `fusion` that are served; `looked`: the part of a picture that the encoder sees (left, top,
+    right, bottom in fractions)."""
 
     moments: str
     features: str
     heat: str
+    frame: str = ""
+    fusion: str = ""
+    looked: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
 
 
 class Explainer:
@@ -68,21 +76,21 @@ class Explainer:
 
     @cached_property
     def _moments(self) -> Any:
-        return _session(self._graphs.moments)
+        return session(self._graphs.moments)
 
     @cached_property
     def _features(self) -> Any:
-        return _session(self._graphs.features)
+        return session(self._graphs.features)
 
     @cached_property
     def _heat(self) -> Any:
-        return _session(self._graphs.heat)
+        return session(self._graphs.heat)
 
     def explain(self, asked: Asked) -> Explained:
         """The window's moments, and the heat map over the picture that counts most."""
         width = {entry.name: entry.shape[-1] for entry in self._moments.get_inputs()}
-        video, video_mask = _stacked(asked.video, width["video"])
-        audio, audio_mask = _stacked(asked.audio, width["audio"])
+        video, video_mask = stacked(asked.video, width["video"])
+        audio, audio_mask = stacked(asked.audio, width["audio"])
         feeds = {"video": video, "video_mask": video_mask, "audio": audio, "audio_mask": audio_mask}
         shares, *found = self._moments.run(["shares", *_ONE_A_LABEL], feeds)
         score, each_video, mass_video, each_audio, mass_audio = (array[0][..., asked.label] for array in found)
@@ -120,7 +128,7 @@ class Explainer:
 _ONE_A_LABEL = ["scores", "video_each", "video_mass", "audio_each", "audio_mass"]
 
 
-def _stacked(tokens: list[bytes], width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def stacked(tokens: list[bytes], width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Tokens as the graph wants them, `[1, T, W]` and their mask `[1, T]`; where there are none, one that is masked."""
     if not tokens:
         return np.zeros((1, 1, width), np.float32), np.zeros((1, 1), np.float32)
@@ -132,8 +140,17 @@ def _pairs(each: NDArray[np.float32], mass: NDArray[np.float32], count: int) -> 
     return list(zip(each[:count].tolist(), mass[:count].tolist(), strict=True))
 
 
-def _session(path: str) -> Any:
+def session(path: str) -> Any:
+    """A graph, ready to run on one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def only(graph: Any, outputs: list[str], feeds: dict[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    """A graph's `outputs`, without computing what they don't need."""
+    options = onnxruntime.RunOptions()
+    options.only_execute_path_to_fetches = True
+    found: list[NDArray[np.float32]] = graph.run(outputs, feeds, options)
+    return found

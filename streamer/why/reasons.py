@@ -75,8 +75,19 @@ class Reasons:
         basis = past.basis
         if basis is None:
             return None
-        told = await self._explains.explain(_asked(place, past, basis))
+        told = await self._explains.explain(self._asked(place, past, basis))
         return self._put_together(stream, label, past, basis, told)
+
+    def _asked(self, place: int, past: Past, basis: Basis) -> Asked:
+        middle_ns = self._geometry.patch_ns // 2
+        return Asked(
+            place,
+            [token.values.tobytes() for token in basis.video],
+            [token.values.tobytes() for token in basis.audio],
+            [past.pictures.get(token.index) for token in basis.video],
+            [(token.media_ns - past.start_ns) / NS_PER_S for token in basis.video],
+            [(token.media_ns - past.start_ns + middle_ns) / NS_PER_S for token in basis.audio],
+        )
 
     def _unknown(self, label: str) -> str:
         folded = {name.casefold(): name for name in self._names}
@@ -141,15 +152,6 @@ class Reasons:
             picture=f"v1/streams/{stream}/pictures/{most.index}",
         )
         return heat, None
-
-
-def _asked(place: int, past: Past, basis: Basis) -> Asked:
-    return Asked(
-        place,
-        [token.values.tobytes() for token in basis.video],
-        [token.values.tobytes() for token in basis.audio],
-        [past.pictures.get(token.index) for token in basis.video],
-    )
 
 
 def _moments(spans: Sequence[_Span], told: Sequence[tuple[float, float]], wall_offset_ns: int) -> list[Moment]:

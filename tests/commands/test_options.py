@@ -16,7 +16,8 @@ latency_bound: 2s
 redis: {url: "redis://10.0.0.2:6379/0", retention: 2h}
 streams:
   door: {source: "rtsp://10.0.0.7/main"}
-  yard: {source: "rtsp://10.0.0.8/main", speech: true}
+  yard: {source: "rtsp://10.0.0.8/main"}
+speech: {redact: false}
 """
 
 

@@ -289,8 +289,7 @@ print(json.dumps({
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["label", "--speech", "x.mp4"], "--speech.*leave the option out"),
-        (["label", "--srt", "x.srt", "x.mp4"], "--srt.*leave the option out"),
+        (["label", "--srt", "x.srt", "a.mp4", "b.mp4"], "--srt and --vtt are of one file"),
         (["label"], "Missing argument 'MEDIA...'"),
         (["label", "--weights", "/no/such/folder", "x.mp4"], "/no/such/folder.* does not exist"),
         (["lable", "x.mp4"], "Did you mean 'label'"),

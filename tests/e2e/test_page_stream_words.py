@@ -77,6 +77,56 @@ async def test_speech_settles(page: Page) -> None:
     assert "小心那只狗" in await page.tab.evaluate("document.querySelector('.said').innerText")
 
 
+async def test_what_was_said_is_taken_back_and_known_again(page: Page) -> None:
+    """An utterance that comes to nothing vanishes; one that is known from a segment, read from the past, is the same
+    when its message comes, and what is final stays whatever comes after it."""
+    texts = await inside(
+        page.tab,
+        """
+        const { Said } = await m("speech");
+        const section = document.createElement("section");
+        const list = section.appendChild(document.createElement("ol"));
+        const said = new Said(list);
+        const time = (second) => new Date(second * 1000).toISOString();
+        const at = (second) => ({ start: time(second), end: time(second + 1) });
+        said.take({ utterance: 1, text: "hm", final: false, ...at(1) });
+        said.take({ utterance: 1, text: "", final: false, ...at(1) });
+        said.takeSegment({ speech: { text: "help me", final: true, ...at(3) } });
+        said.take({ utterance: 2, text: "help me", final: true, ...at(3) });
+        said.take({ utterance: 2, text: "", final: false, ...at(3) });
+        return [...list.querySelectorAll("li span")].map((element) => element.textContent);
+        """,
+    )
+    assert texts == ["help me"]
+
+
+async def test_the_wall_has_the_words_of_the_moment(page: Page) -> None:
+    """A stream's card shows what is being said there, in its language, and as not settled until it is."""
+    shown = await inside(
+        page.tab,
+        """
+        const { Card } = await m("card");
+        const card = new Card("porch");
+        const { caption } = card;
+        const seen = [];
+        const course = [
+          null,
+          { text: "小心", language: "zh", final: false },
+          { text: "小心那只狗", language: "zh", final: true },
+          { text: "", final: false },
+        ];
+        for (const speech of course) {
+          if (speech) card.takeSpeech(speech);
+          card.drawCaption();
+          seen.push([caption.hidden, caption.textContent, caption.lang, "partial" in caption.dataset]);
+        }
+        return seen;
+        """,
+    )
+    assert shown[0][0] is True and shown[3][0] is True
+    assert shown[1] == [False, "小心", "zh", True] and shown[2] == [False, "小心那只狗", "zh", False]
+
+
 async def test_words_stand_on_the_timeline_where_they_were_said(page: Page) -> None:
     """A row for speech comes with the first words in sight, and holds utterances in the order of their times."""
     assert not await page.tab.evaluate("document.querySelector('.names').hasAttribute('data-speech')")

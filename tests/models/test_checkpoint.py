@@ -7,6 +7,7 @@ import json
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -18,7 +19,9 @@ from safetensors.numpy import save_file
 from models import checkpoint as checkpoints
 from models.checkpoint import Checkpoint, CheckpointError
 from models.config import Geometry, LabelInfo
+from models.learning.recipe import Recipe, TextRecipe
 from models.weights import Weights
+from tests.learned import FROZEN, LIPS, NAMES, learned_checkpoint
 
 WEIGHTS = Weights(
     files=MappingProxyType({}),
@@ -167,6 +170,7 @@ def test_header_is_read_without_torch(tmp_path: Path) -> None:
     """Reading a header imports no torch, so that a start from the cache is quick and small."""
     code = f"""
 import sys
+from dataclasses import replace
 from pathlib import Path
 from models import checkpoint
 checkpoint.read(Path({str(_saved(tmp_path))!r}))
@@ -174,3 +178,58 @@ print("torch" in sys.modules)
 """
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert answer.stdout.strip() == "False"
+
+
+def test_what_ships_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint that lies with the program is read by its name, and listed; one that does not says what makes it."""
+    monkeypatch.setattr(checkpoints, "SHIPPED", tmp_path)
+    learned_checkpoint(tmp_path / "sounds.safetensors")
+    assert checkpoints.names() == ["tags", "sounds"]
+    assert checkpoints.read(checkpoints.find("sounds")).name == "small"
+    with pytest.raises(CheckpointError, match=r"fight: .* does not come with the program; runs/fight\.sh makes it"):
+        checkpoints.find("fight")
+    assert checkpoints.find(tmp_path / "mine.safetensors") == tmp_path / "mine.safetensors"
+    with pytest.raises(CheckpointError, match="no such checkpoint; give a file, or the name tags or sounds"):
+        checkpoints.read(tmp_path / "none.safetensors")
+
+
+def test_scripts_that_are_named_are_there() -> None:
+    """The scripts that an error sends people to exist."""
+    root = Path(checkpoints.__file__).parents[1]
+    named = {name: root / script for name, script in checkpoints.SCRIPTS.items() if name not in checkpoints.names()}
+    assert not {name: str(path) for name, path in named.items() if not path.is_file()}
+
+
+def test_a_learned_checkpoint_says_what_it_reads(tmp_path: Path) -> None:
+    """Modalities, geometry, encoders and label names come out of its header, without torch being needed for them."""
+    checkpoint = checkpoints.read(learned_checkpoint(tmp_path / "lips.safetensors", replace(LIPS, audio=None)))
+    assert (checkpoint.kind, checkpoint.task, checkpoint.modalities) == ("learned", "classes", ("video",))
+    assert (checkpoint.geometry.frame_rates, checkpoint.geometry.frame_size) == ((25,), 96)
+    assert checkpoint.geometry.window_ns == 3_000_000_000
+    assert checkpoint.labels == tuple(LabelInfo(name, ("video",)) for name in NAMES)
+    assert not checkpoint.encoders and checkpoint.looked_at == (0.25, 0.5, 0.75, 1.0)
+    frozen = checkpoints.read(learned_checkpoint(tmp_path / "frozen.safetensors"))
+    assert set(frozen.encoders) == {"frame", "audio"} and frozen.looked_at == (0.0, 0.0, 1.0, 1.0)
+
+
+def test_other_encoders_than_it_was_trained_on_are_refused(pretrained: Weights, tmp_path: Path) -> None:
+    """A learned checkpoint on frozen encoders wants the very weights; one that carries its own wants none."""
+    other = dataclasses.replace(pretrained, sha256=pretrained.sha256 | {"frame": "0" * 64})
+    with pytest.raises(CheckpointError, match="was made for another frame encoder"):
+        checkpoints.load(learned_checkpoint(tmp_path / "frozen.safetensors"), other)
+    assert checkpoints.load(learned_checkpoint(tmp_path / "lips.safetensors", LIPS), other).task == "classes"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kind", "words"),
+    [
+        (replace(FROZEN, task="numbers"), "learned", "tells numbers.*streamer eval"),
+        (FROZEN, "pretrained", "pretrained encoders.*streamer train"),
+        (replace(FROZEN, video=None, audio=None, text=TextRecipe(layers=1)), "learned", "reads text alone"),
+    ],
+)
+def test_what_tells_no_labels_says_what_it_is_for(recipe: Recipe, kind: str, words: str, tmp_path: Path) -> None:
+    """Checkpoints that no stream can be labelled with are told apart by their header."""
+    checkpoint = checkpoints.read(learned_checkpoint(tmp_path / "c.safetensors", recipe, kind=kind))
+    with pytest.raises(CheckpointError, match=words):
+        checkpoints.tells_labels(checkpoint)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from streamer.scheduling.ladder import STEPS, Ladder, LadderPolicy
+from streamer.scheduling.ladder import DEAFEST, STEPS, Ladder, LadderPolicy
 from tests.builders import MS, S
 
 POLICY = LadderPolicy()
@@ -150,3 +150,29 @@ def test_an_empty_ladder_can_be_strained() -> None:
     """Without streams nothing moves."""
     target = Ladder()
     assert not target.strain(0) and not target.tick(10 * S, 0.0) and target.moves == 0
+
+
+def test_speech_goes_first_and_comes_back_last() -> None:
+    """Where somebody listens, four climbs leave out listening before anything of a stream is left out; in calm the
+    streams have theirs back before it, and all of it comes back."""
+    target = ladder(*[1.0] * 4)
+    target.listen(True)
+    now_ns = climbed(target, 0, DEAFEST)
+    assert target.listen(True) == DEAFEST and set(target.levels.values()) == {0}
+    now_ns = climbed(target, now_ns, 2)
+    assert sorted(target.levels.values()) == [0, 0, 1, 1] and target.deaf == DEAFEST
+    seen = []
+    while target.deaf or any(target.levels.values()):
+        now_ns = calm(target, now_ns, 0.5)
+        seen.append((sum(target.levels.values()), target.deaf))
+    assert all(deaf == DEAFEST for raised, deaf in seen if raised) and seen[-1] == (0, 0)
+
+
+def test_who_hears_nobody_gives_nothing_up() -> None:
+    """Without a stream that listens the ladder is as it was, and what was left out of listening is forgotten."""
+    target = ladder(*[1.0] * 4)
+    target.listen(True)
+    now_ns = climbed(target, 0, 2)
+    assert target.listen(False) == 0
+    climbed(target, now_ns, 1)
+    assert sorted(target.levels.values()) == [0, 0, 0, 1]

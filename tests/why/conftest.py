@@ -20,4 +20,4 @@ def engine() -> engines.Engine:
 
 @pytest.fixture(scope="package")
 def graphs(engine: engines.Engine) -> Graphs:
-    return Graphs(*map(str, engine.why_graphs))
+    return Graphs(*engine.why_graphs)

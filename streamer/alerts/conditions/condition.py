@@ -15,11 +15,12 @@ from streamer.alerts.conditions import cel_tree as tree
 from streamer.alerts.conditions.cel_checked import FUNCTIONS, Checked, listed, nearest
 from streamer.alerts.conditions.cel_kinds import NUMBER, TEXT, TRUTH, WHOLE, Kind, Typed, list_of
 from streamer.alerts.conditions.cel_text import ExpressionError
-from streamer.alerts.conditions.facts import Facts, heard
+from streamer.alerts.conditions.facts import Facts
 from streamer.configvalue import parse_duration_ns
 from streamer.media import MODALITIES
 from streamer.messages import Status, StreamState
 from streamer.peopleconfig import is_of_people
+from streamer.spoken import heard
 
 Value = bool | int | float | str | list[str]
 Read = Callable[[Facts, list[bool | None]], Value | None]

@@ -23,9 +23,10 @@ import cel
 
 from streamer.alerts.conditions.cel_text import ExpressionError
 from streamer.alerts.conditions.condition import Absent, Condition, Part, Then, Value, score, share, translate
-from streamer.alerts.conditions.facts import Facts, heard
+from streamer.alerts.conditions.facts import Facts
 from streamer.errors import StreamerError
 from streamer.messages import CoverageBody
+from streamer.spoken import heard
 
 __all__ = ["EvaluationError", "Expression", "ExpressionError", "Facts", "Memory"]
 

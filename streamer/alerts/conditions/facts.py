@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 from streamer.messages import CoverageBody, Label, Segment
 from streamer.peopleconfig import is_of_people
+from streamer.spoken import between_separators, plain_words
 
 NOTHING = CoverageBody(0.0, 0.0, 0.0)
 
@@ -73,51 +71,3 @@ class Facts:
         if self._spoken is None:
             self._spoken = between_separators(plain_words(self.words))
         return self._spoken
-
-
-SEPARATOR = "\x1f"
-
-
-def plain_words(words: Sequence[str]) -> list[str]:
-    """Words as they are compared: case folded, compatible forms made one (NFKC), without punctuation around them."""
-    folded = (unicodedata.normalize("NFKC", word).casefold() for word in words)
-    return [plain for plain in map(_bare, folded) if plain]
-
-
-def between_separators(words: Sequence[str]) -> str:
-    """`words` with a unit separator before, between and after them; "" where there are none."""
-    return f"{SEPARATOR}{SEPARATOR.join(words)}{SEPARATOR}" if words else ""
-
-
-def _bare(word: str) -> str:
-    begin, end = 0, len(word)
-    while begin < end and not word[begin].isalnum():
-        begin += 1
-    while end > begin and not word[end - 1].isalnum():
-        end -= 1
-    return word[begin:end]
-
-
-_BETWEEN = re.compile(r"[\s,.;:!?，。；：！？、…]+")
-# Where words are written without spaces: from the CJK radicals on, kana and ideographs, the planes above.
-_FIRST_UNSPACED = "\u2e80"
-
-
-def heard(text: str) -> re.Pattern[str] | None:
-    """What finds `text` in `Facts.spoken`: its words in a row, each of them whole. None where it has none.
-
-    Chinese and Japanese have no spaces, and how the recogniser cut them into words can't be known: a run of such
-    characters is found across words, from the beginning of one to the end of another.
-    """
-    words = plain_words(_BETWEEN.split(text))
-    if not words:
-        return None
-    return re.compile(SEPARATOR + SEPARATOR.join(map(_across, words)) + SEPARATOR)
-
-
-def _across(word: str) -> str:
-    parts = [re.escape(word[0])]
-    for before, after in pairwise(word):
-        unspaced = before >= _FIRST_UNSPACED or after >= _FIRST_UNSPACED
-        parts.append((f"{SEPARATOR}?" if unspaced else "") + re.escape(after))
-    return "".join(parts)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from streamer.alerts.conditions.facts import Facts, heard
+from streamer.alerts.conditions.facts import Facts
+from streamer.spoken import heard
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Learning: from clips with labels to a checkpoint that serves live."""

@@ -1,0 +1,1 @@
+"""What is said on a stream: sound in, words with their times out."""
