@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from models.learning.compare import Comparison, Plan
     from models.learning.recipe import Recipe
     from models.learning.train import Progress
+
+_PIPE_COLUMNS = 200
 
 
 @click.command()
@@ -101,7 +104,8 @@ def tell(result: Comparison, out: Path) -> None:
 
     from models.learning.compared import about, columns, rows
 
-    console = Console(highlight=False, soft_wrap=True)
+    # A pipe has no width: there a table cut to 80 columns would lose words.
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
     table = Table(*columns(result), box=box.SIMPLE)
     for one, row in zip(result.standings, rows(result), strict=True):
         table.add_row(*row, style="bold" if one.label == result.advice.choice else None)

@@ -18,7 +18,7 @@ from streamer.errors import UserError
     type=click.Choice(["masked", "gan", "contrastive"]),
     required=True,
     help="masked: hidden items are told from the rest. contrastive: sound and picture of one clip are found among "
-    "others'. gan: made-up clips are told from real ones (the weakest start; for frozen encoders).",
+    "others'. gan: made-up clips are told from real ones (for frozen encoders).",
 )
 @click.option(
     "--data", "folder", type=click.Path(path_type=Path), help="The clips.  [default: the recipe's data.folder]"

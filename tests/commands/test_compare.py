@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,15 @@ def test_wrong_input_exits_with_2(recipe: Path, clips: Path, tmp_path: Path) -> 
         assert done.exit_code == 2 and said in done.stderr and "Traceback" not in done.output
 
 
+@pytest.fixture
+def sigint_heeded() -> Iterator[None]:
+    """Python's own handler: who was started in the background by a shell ignores SIGINT by inheritance."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("sigint_heeded")
 def test_an_interrupt_is_heeded_once() -> None:
     """The first SIGINT is told to whoever asks; the second is a KeyboardInterrupt as ever, and so is any later."""
     with interruptible() as came:

@@ -1,10 +1,10 @@
 """Adversarial pretraining: made-up clips and real ones are told apart, and what tells them apart is kept.
 
-What it is good for: of the three it is the weakest start for a task, for to tell real from made-up a network need not
-know what is in a clip. Of a few hundred clips a small discriminator sees little more than their mean, and the generator
-then makes much the same clip over and over: the distance on clips kept apart (see below) grows again, and the best is
-kept from before. With more clips, a discriminator serves to find clips unlike any before, a generator to make more of a
-rare class's features. It needs frozen encoders: it makes features of whole clips, no pictures and no sound.
+What it is good for: with more clips, a discriminator serves to find clips unlike any before, a generator to make more
+of a rare class's features. As a start for a task little is to be expected of it, for to tell real from made-up a
+network need not know what is in a clip; and with a few hundred clips the distance on clips kept apart (see below) was
+seen to grow again after few epochs, so the best is kept from before. It needs frozen encoders: it makes features of
+whole clips, no pictures and no sound.
 """
 
 from __future__ import annotations

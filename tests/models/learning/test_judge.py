@@ -174,7 +174,7 @@ def test_the_deletion_test_is_reported(learned: sights.Learned) -> None:
     assert found["clips"] == 4 and sum(found["share"].values()) == pytest.approx(1, abs=1e-4)
     for name in ("attention", "left_out", "attention_alone", "grad_cam"):
         assert {"ratio", "interval", "pointed", "random"} <= set(found[name])
-    assert found["attention"]["pointed"] > found["attention"]["random"]
+    assert found["left_out"]["pointed"] > found["left_out"]["random"]
     assert len(found["attention"]["by_fraction"]) == len(found["fractions"])
 
 
