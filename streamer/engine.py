@@ -27,6 +27,7 @@ from models import checkpoint as checkpoints
 from models import export, weights
 from models.config import LabelInfo
 from models.faces import any_size
+from models.packages import FACES, PEOPLE
 from streamer.detector import PeopleDetector, blank_look
 from streamer.errors import UserError, WeightsError
 from streamer.media import (
@@ -310,7 +311,7 @@ def load_detector(weights_dir: Path | None, threads: int = 1, progress: Progress
         WeightsError: the weights could not be had.
     """
     graph = _people_graph(weights_dir, progress)
-    fetched = weights.fetch(weights_dir, progress, (weights.FACES,))
+    fetched = weights.fetch(weights_dir, progress, (FACES,))
     for reason in fetched.missing.values():
         log.warning("people of whom only the face is seen may be missed: %s", reason)
     face_file = fetched.files.get("faces")
@@ -319,7 +320,7 @@ def load_detector(weights_dir: Path | None, threads: int = 1, progress: Progress
 
 def _people_graph(weights_dir: Path | None, progress: Progress | None) -> Path:
     try:
-        fetched = weights.fetch(weights_dir, progress, (weights.PEOPLE,))
+        fetched = weights.fetch(weights_dir, progress, (PEOPLE,))
     except weights.WeightsFetchError as error:
         raise WeightsError(str(error)) from error
     for reason in fetched.missing.values():
@@ -348,7 +349,7 @@ def prepare(
     }
     parts = [(name, path) for name, path in made.items() if path is not None]
     # Only who wants pictures of alerts needs it: where it can't be had, all else works.
-    faces = weights.fetch(weights_dir, progress, (weights.FACES,))
+    faces = weights.fetch(weights_dir, progress, (FACES,))
     for reason in faces.missing.values():
         log.warning("alerts will have no pictures: %s", reason)
     try:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,8 +30,10 @@ from models.learning.clips import Clip
 from models.learning.errors import LearningError
 from models.learning.items import ItemMaker, Items, as_float
 from models.learning.recipe import Recipe
+from models.learning.vocabulary import Vocabulary
+from models.speech import PATCH_HOP_SAMPLES, PATCH_SAMPLES
 
-__all__ = ["Dataset", "Sources", "Vocabulary"]
+__all__ = ["Dataset", "Sources"]
 
 Progress = Callable[[int, int], None]
 
@@ -41,32 +42,9 @@ OFFSET_LIMIT_S = 0.4
 OFFSET_PIECE_S = 1.6
 """As much of a clip is shown for it."""
 
-PATCH_SAMPLES = 880  # 55 ms: four frames of 25 ms, 10 ms apart
-PATCH_HOP = 640  # 40 ms
 _WHOLE = 0.25  # of sequences that recipes trim
 _WORD_S = 0.4  # of a word that nobody timed, where nothing says how long the clip is
 _THREADS = 2  # decoders at once; the frozen encoders use every core as it is
-
-
-class Vocabulary:
-    """Words by number: 1 is words[0]; 0 is any other, and padding."""
-
-    def __init__(self, words: Iterable[str]) -> None:
-        self.words = tuple(words)
-        self._ids = {word: place for place, word in enumerate(self.words, 1)}
-
-    @classmethod
-    def of(cls, clips: Iterable[Clip], most: int) -> Vocabulary:
-        """The words of clips, the most frequent first (in the order of the alphabet where equally so), up to `most`."""
-        counted = Counter(word.text.casefold() for clip in clips for word in clip.words)
-        return cls(sorted(counted, key=lambda word: (-counted[word], word))[:most])
-
-    def __len__(self) -> int:
-        return len(self.words)
-
-    def id(self, word: str) -> int:
-        """The word's number, 0 for one that isn't known."""
-        return self._ids.get(word.casefold(), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,8 +277,8 @@ class Dataset:
         if not len(sound):
             return _Piece(np.zeros((0, PATCH_SAMPLES), np.float32), np.zeros(0, np.bool_), np.zeros(0, np.float32))
         whole = np.pad(sound, (0, max(0, PATCH_SAMPLES - len(sound))))
-        x = np.lib.stride_tricks.sliding_window_view(whole, PATCH_SAMPLES)[::PATCH_HOP]
-        when = (np.arange(len(x)) * PATCH_HOP + PATCH_SAMPLES / 2) / SAMPLE_RATE
+        x = np.lib.stride_tricks.sliding_window_view(whole, PATCH_SAMPLES)[::PATCH_HOP_SAMPLES]
+        when = (np.arange(len(x)) * PATCH_HOP_SAMPLES + PATCH_SAMPLES / 2) / SAMPLE_RATE
         return _Piece(x, np.ones(len(x), np.bool_), when.astype(np.float32))
 
     def _read(self, index: int, rng: np.random.Generator | None) -> _Piece:

@@ -23,13 +23,14 @@ from models.learning.answers import Answers
 from models.learning.augment import Degrade
 from models.learning.batch import PADDING, Batch, Part
 from models.learning.clips import Clip, ClipSet, unmarked
-from models.learning.dataset import Dataset, Sources, Vocabulary
+from models.learning.dataset import Dataset, Sources
 from models.learning.errors import LearningError
 from models.learning.keep import Loaded
 from models.learning.layouts import read_clips
 from models.learning.predict import Predicted, batches, only, to_device
 from models.learning.recipe import Recipe
 from models.learning.sets import Split as Clips
+from models.learning.vocabulary import Vocabulary
 from models.weights import cache_dir
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from models.learning.calibration import Calibration
 from models.learning.errors import LearningError
 from models.learning.network import Network, Outline
 from models.learning.recipe import Recipe, as_document, parse
-from models.weights import PACKAGES
+from models.packages import PACKAGES
 
 LEARNED = "learned"
 PRETRAINED = "pretrained"

@@ -71,7 +71,8 @@ def from_clips(recipe: Recipe, found: ClipSet, sources: Sources, progress: Count
     """The same for clips that were read already, perhaps with other splits (layouts.leave_out)."""
     # Imported here: whoever trains on sets of another make needs nothing that decodes media.
     from models.learning.augment import Degrade
-    from models.learning.dataset import Dataset, Vocabulary
+    from models.learning.dataset import Dataset
+    from models.learning.vocabulary import Vocabulary
 
     words = Vocabulary.of(found.of("train"), recipe.text.vocabulary if recipe.text else 0)
     made: list[Dataset] = []

@@ -93,14 +93,11 @@ def load(out: Path, recipe: Recipe, data: Data, learner: Learner) -> Position:
     position = Position(**fields)
     if position.ended not in _OVER:
         position.ended = ""  # of its time: there is more of that now
-        by_part: dict[str, dict[str, torch.Tensor]] = {}
-        for name, value in contents.items():
-            part, _, rest = name.partition(".")
-            by_part.setdefault(part, {})[rest] = value
-        learner.network.load_state_dict(by_part["network"])
-        optimiser.restore_optimiser(learner.optimiser, by_part.get("optimiser", {}))
+        parts = tensors.by_part(contents)
+        learner.network.load_state_dict(parts["network"])
+        optimiser.restore_optimiser(learner.optimiser, parts.get("optimiser", {}))
         if learner.average is not None:
-            learner.average.network.load_state_dict(by_part["average"])
+            learner.average.network.load_state_dict(parts["average"])
     learner.balance.off, learner.balance.losing = position.off, position.losing
     learner.balance.acted = json.loads(header["acted"])
     return position

@@ -15,11 +15,12 @@ from models.config import Geometry
 from models.learning import metrics
 from models.learning.augment import Degrade
 from models.learning.clips import Clip
-from models.learning.dataset import Dataset, Sources, Vocabulary
+from models.learning.dataset import Dataset, Sources
 from models.learning.errors import LearningError
 from models.learning.judge import Ask, Report, choose
 from models.learning.layouts import read_clips
 from models.learning.recipe import AudioRecipe, Recipe, VideoRecipe
+from models.learning.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from models.fusion.noisy_or import TagFusion

@@ -47,6 +47,15 @@ def read(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise LearningError(f"{path}: not a {what}, or damaged ({error})") from error
 
 
+def by_part(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Tensors called PART.NAME, as a state dict a part."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        part, _, rest = name.partition(".")
+        parts.setdefault(part, {})[rest] = value
+    return parts
+
+
 def read_header(path: Path, what: str) -> dict[str, str]:
     """The header alone; errors as `read`."""
     try:

@@ -20,21 +20,9 @@ from models import data, frame
 from models.features import normalise_pixels
 from models.learning.batch import MODALITIES, Part
 from models.learning.clips import Clip
-from models.learning.explain import (
-    FRACTIONS,
-    Deleted,
-    Explanation,
-    Method,
-    Ratio,
-    deletion,
-    encode,
-    explain,
-    frozen_cam,
-    grad_cam,
-    places,
-    ratio,
-    score_of,
-)
+from models.learning.deletion import FRACTIONS, Deleted, Ratio, covering, deletion, ratio
+from models.learning.explain import Explanation, Method, encode, explain, score_of
+from models.learning.gradcam import frozen_cam, grad_cam
 from models.learning.keep import Loaded
 from models.learning.network import Network
 from models.learning.recipe import Recipe, Task
@@ -161,7 +149,7 @@ class Subject:
             x[0, there] = pictures
             return float(score({**others, **encode(self.network, {"video": video.of(x)})}))
 
-        return places(say, video.x[0, there], maps, self.rng)
+        return covering(say, video.x[0, there], maps, self.rng)
 
     def covered_frozen(
         self, encoded: Mapping[str, Part], label: int, frames: frame.FrameEncoder, pictures: Tensor
@@ -180,4 +168,4 @@ class Subject:
             return float(score({**encoded, "video": video}))
 
         maps = frozen_cam(self.network, encoded, self.task, label, features(pictures))
-        return places(say, pictures, maps, self.rng)
+        return covering(say, pictures, maps, self.rng)

@@ -256,7 +256,7 @@ class Recorder:
         and end by it too, and no rule would ever see what comes after."""
         try:
             return ask()
-        except Exception:
+        except Exception:  # Whatever it is: the rules' fault, logged and counted, must not cost the messages after it.
             self._failures += 1
             if self._failures.bit_count() == 1:
                 log.exception("rules failed on a message, which is passed over (fault %d)", self._failures)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from streamer.commands import learning_options
 from streamer.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,19 +22,13 @@ _PIPE_COLUMNS = 200
 
 @click.command()
 @click.argument("recipe")
-@click.option(
-    "--data", "folder", type=click.Path(path_type=Path), help="The clips.  [default: the recipe's data.folder]"
-)
+@learning_options.data
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Where to.  [default: compared/NAME]")
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Trainings of each.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Of each training, instead of the recipe's.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="At most, for each training.")
-@click.option(
-    "--weights",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Folder with the pretrained weights, for machines without a network.",
-)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@learning_options.weights
+@learning_options.as_json
 def compare(
     recipe: str,
     folder: Path | None,

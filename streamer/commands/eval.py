@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import click
 
+from streamer.commands import learning_options
 from streamer.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _FRACTIONS = frozenset(
 @click.command()
 @click.argument("checkpoint")
 @click.argument("folder", metavar="DATA", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@learning_options.as_json
 @click.option(
     "--without",
     multiple=True,
@@ -43,11 +44,7 @@ _FRACTIONS = frozenset(
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all that is drawn.")
 @click.option("--deletion", is_flag=True, help="Put explanations to the test, too: what they point at is taken away.")
-@click.option(
-    "--weights",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Folder with the pretrained weights, for machines without a network.",
-)
+@learning_options.weights
 def evaluate(
     checkpoint: str,
     folder: Path,

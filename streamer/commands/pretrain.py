@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from streamer.commands import learning_options
 from streamer.errors import UserError
 
 
@@ -20,21 +21,15 @@ from streamer.errors import UserError
     help="masked: hidden items are told from the rest. contrastive: sound and picture of one clip are found among "
     "others'. gan: made-up clips are told from real ones (for frozen encoders).",
 )
-@click.option(
-    "--data", "folder", type=click.Path(path_type=Path), help="The clips.  [default: the recipe's data.folder]"
-)
+@learning_options.data
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Where to.  [default: learned/NAME-METHOD]"
 )
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="End by then, with the best so far.")
-@click.option("--seed", type=click.IntRange(min=0), help="Instead of the recipe's.")
+@learning_options.minutes
+@learning_options.seed
 @click.option("--resume", is_flag=True, help="Go on where one in the folder was stopped or killed.")
-@click.option(
-    "--weights",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Folder with the pretrained weights of frozen encoders, for machines without a network.",
-)
-@click.option("--json", "as_json", is_flag=True, help="The figures as one JSON object on standard output.")
+@learning_options.weights
+@learning_options.as_json
 def pretrain(
     recipe: str,
     method: str,

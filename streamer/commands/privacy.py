@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Literal
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -18,7 +18,7 @@ from msgspec import Struct
 from streamer.alertconfig import AlertConfig, SendConfig
 from streamer.alerts.settings import outbox_path
 from streamer.commands.options import Options
-from streamer.config import Config, StreamConfig, host_of, ice_servers_of, mask_url
+from streamer.config import Config, StreamConfig, host_of, ice_servers_of, mask_url, split_url
 from streamer.picturenames import names
 from streamer.sources.ring import Bounds
 from streamer.why.kept import KEPT_NS
@@ -217,18 +217,10 @@ def _receiver(name: str, entry: SendConfig, used: bool) -> ReceiverFacts:
 
 def _host(url: str) -> str | None:
     """The host of `url`; None where a secret with a / or @ in it leaves open which part that is."""
-    raw, masked = _split(url), _split(mask_url(url))
+    raw, masked = split_url(url), split_url(mask_url(url))
     if raw is None or masked is None or url.count("@") > 1:
         return None
     return raw.hostname if raw.hostname == masked.hostname else None
-
-
-def _split(url: str) -> SplitResult | None:
-    try:
-        parts = urlsplit(url)
-        return parts if parts.hostname and (parts.port is None or parts.port > 0) else None
-    except ValueError:
-        return None
 
 
 def _is_near(host: str | None) -> bool:

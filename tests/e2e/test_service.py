@@ -18,6 +18,7 @@ from streamer.storage.store import EmbeddedStore
 from tests.cameras import ToolkitCamera
 from tests.conftest import eventually
 from tests.e2e.running import Running, service
+from tests.processes import still_running
 
 StartCamera = Callable[[Path], ToolkitCamera]
 
@@ -137,7 +138,7 @@ async def test_an_orderly_end(looping_clip: Path, toolkit_camera: StartCamera, n
         seqs = [m["seq"] for m in got if m["type"] == "segment"]
         assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))  # type: ignore[call-overload,operator,index]
         assert got[-1]["type"] == "stream" and got[-1]["state"] == "ended"
-        assert not [child for child in children if child.is_running() and child.status() != "zombie"]
+        assert not still_running(children)
 
 
 async def test_a_camera_that_dies_comes_back(looping_clip: Path, toolkit_camera: StartCamera) -> None:

@@ -10,14 +10,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
-
 from streamer.alerts.outbox.book import Book
 from streamer.alerts.outbox.rows import AlertRow, Filter
 from tests.alerts.hook import Hook
 from tests.cameras import ToolkitCamera
 from tests.conftest import eventually
 from tests.e2e.running import service
+from tests.processes import still_running, with_word
 from tests.stores import Valkey, valkey_fixture
 
 __all__ = ["valkey_fixture"]
@@ -61,7 +60,7 @@ async def test_an_alert_outlives_the_service_that_recorded_it(
             await eventually(lambda: [row for row in recorded(tmp_path) if row.mirrored], 30, "an alert is recorded")
             children = first.children
             await first.stop(signal.SIGKILL)
-        await eventually(lambda: not [c for c in children if c.is_running() and c.status() != psutil.STATUS_ZOMBIE], 15)
+        await eventually(lambda: not still_running(children), 15)
         (row, *_) = recorded(tmp_path)
         assert row.deliveries[0].state == "pending" and not hook.taken
         await hook.start()
@@ -82,7 +81,7 @@ async def test_rules_follow_the_file(tmp_path: Path, looping_clip: Path, toolkit
         path = configuration(tmp_path, camera, hook, {})
         async with service(config=path) as running:
             epoch = (await running.first(1, "segment"))[0]["epoch"]
-            assert not [child for child in running.children if "streamer.alerts" in child.cmdline()]
+            assert not with_word(running.children, "streamer.alerts")
             configuration(tmp_path, camera, hook, {"seen": "stream == 'door' && group == 'front' && status != 'shed'"})
             (taken, *_) = await hook.has(1, 20)
             assert taken.alert["rule"] == "seen" and taken.alert["group"] == "front"

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from models.weights import PACKAGES, cache_dir
+from models.packages import PACKAGES
+from models.weights import cache_dir
 from tests.cameras import ToolkitCamera, free_port
 from tests.disks import fill, small_disk
 from tests.e2e.running import service

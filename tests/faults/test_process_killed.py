@@ -25,6 +25,7 @@ from tests.faults.books import (
     still_labelled,
     stored,
 )
+from tests.processes import ended, still_running, with_word
 from tests.stores import Valkey, valkey_fixture
 
 __all__ = ["valkey_fixture"]
@@ -34,7 +35,7 @@ StartCamera = Callable[[Path], ToolkitCamera]
 
 def child(running: Running, word: str) -> psutil.Process:
     """The one child process with `word` in its command line."""
-    (found,) = [process for process in running.children if any(word in part for part in process.cmdline())]
+    (found,) = with_word(running.children, word)
     return found
 
 
@@ -54,7 +55,7 @@ async def test_the_service_is_killed_and_another_goes_on(
         children = first.children
         assert await first.stop(signal.SIGKILL) == -signal.SIGKILL
         killed_s = time.monotonic()
-        await eventually(lambda: not [c for c in children if c.is_running() and c.status() != "zombie"], 10, "ended")
+        await eventually(lambda: not still_running(children), 10, "ended")
         place = [m["cursor"] for m in follower.messages if "cursor" in m][-1]
         before = of_stream(await stored(valkey.url), "door")
         async with service(*arguments) as second:
@@ -81,7 +82,7 @@ async def test_the_hub_is_killed(looping_clip: Path, toolkit_camera: StartCamera
         hub = child(running, "streamer.hub")
         os.kill(hub.pid, signal.SIGKILL)
         killed_s = time.monotonic()
-        await eventually(lambda: not hub.is_running() or hub.status() == "zombie", 5)
+        await eventually(lambda: ended(hub), 5)
         more = await running.first(3, "segment", f"?since={seen['cursor']}", within_s=5.0)
         report("a subscriber is served after the hub was killed", killed_s)
         assert [m["seq"] for m in more] == [seen["seq"] + 1 + place for place in range(3)]

@@ -26,6 +26,7 @@ from tests.faults.books import (
     stored,
 )
 from tests.faults.test_process_killed import child
+from tests.processes import still_running
 from tests.stores import Valkey, valkey_fixture
 
 __all__ = ["valkey_fixture"]
@@ -114,7 +115,7 @@ async def test_an_end_under_load(valkey: Valkey, looping_clip: Path, toolkit_cam
         assert time.monotonic() - began_s < 5.0
         adding.cancel()
         await asyncio.gather(adding, return_exceptions=True)
-        assert not [c for c in children if c.is_running() and c.status() != "zombie"]
+        assert not still_running(children)
     messages = await stored(valkey.url)
     nothing_wrong(account_of(messages))
     for number in range(6):

