@@ -46,6 +46,8 @@ SCRIPTS = {
     "sounds": "runs/sounds.sh",
 }
 ENCODERS = ("frame", "audio")
+# Of who reads alone: nobody says anything in less.
+_SHORTEST_READ_NS = 1_000_000_000
 MODALITIES = ("video", "audio", "text")
 
 
@@ -59,8 +61,10 @@ class Checkpoint:
 
     `labels` are in the order of the output: for the tasks `classes` and `labels` what can be told of a window, for
     `numbers` what the numbers are called, for `sequence` the symbols. `encoders` gives the SHA-256 of the weight file
-    of each frozen encoder that it needs ("frame", "audio"). `calibration` says on what the scores were calibrated and
-    with what constants. `recipe`: what it was trained by, as models.learning.recipe reads it; None for `tags`.
+    of each frozen encoder that it needs ("frame", "audio", "whisper", "people"). `calibration` says on what the scores
+    were calibrated and with what constants. `recipe`: what it was trained by, as models.learning.recipe reads it; None
+    for `tags`.
+    `vocabulary`: the words that its text encoder tells apart, in lower case, from number 1 on; 0 is any other word.
     """
 
     path: Path
@@ -72,6 +76,7 @@ class Checkpoint:
     calibration: Mapping[str, object]
     task: str = "labels"
     recipe: Mapping[str, Any] | None = None
+    vocabulary: Sequence[str] = ()
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -79,6 +84,11 @@ class Checkpoint:
         if self.recipe is None:
             return ("video", "audio")
         return tuple(name for name in MODALITIES if self.recipe.get(name) is not None)
+
+    @property
+    def reads_people(self) -> bool:
+        """Whether who is in a picture is part of what it reads."""
+        return bool(((self.recipe or {}).get("video") or {}).get("people"))
 
     @property
     def looked_at(self) -> tuple[float, float, float, float]:
@@ -168,6 +178,11 @@ def find(name_or_path: str | Path) -> Path:
     return shipped if name in SCRIPTS else Path(name_or_path)
 
 
+def needs(name_or_path: str | Path) -> frozenset[str]:
+    """The roles of the weight files by which what it reads is made. Raises CheckpointError as `load`."""
+    return frozenset(ENCODERS) if name_or_path == TAGS else frozenset(read(find(name_or_path)).encoders)
+
+
 def load(name_or_path: str | Path, weights: Weights) -> Checkpoint:
     """The checkpoint of that name ("tags", made from the weights alone, or one that ships) or in that file.
 
@@ -198,9 +213,10 @@ def tells_labels(checkpoint: Checkpoint) -> None:
         told = "numbers" if checkpoint.task == "numbers" else "sequences"
         remedy = f"score it on clips: streamer eval {checkpoint.path} FOLDER"
         raise CheckpointError(f"{checkpoint.path}: tells {told}, which are no labels of a stream; {remedy}")
-    if not {"video", "audio"} & set(checkpoint.modalities):
+    if checkpoint.modalities == ("text",) and checkpoint.geometry.window_ns < _SHORTEST_READ_NS:
         raise CheckpointError(
-            f"{checkpoint.path}: reads text alone, and no stream brings that by itself; use one that sees or hears"
+            f"{checkpoint.path}: was trained on words without times, so nothing says how long to listen for a label; "
+            "train it with a `window` in the recipe's [data], like 4.0"
         )
 
 
@@ -252,6 +268,7 @@ def _parse(path: Path, header: Mapping[str, str]) -> Checkpoint:
         calibration=dict(json.loads(header["calibration"])),
         task=header["task"] if learned else "labels",
         recipe=dict(json.loads(header["recipe"])) if learned else None,
+        vocabulary=tuple(map(str, json.loads(header["vocabulary"]))) if learned else (),
     )
 
 

@@ -113,6 +113,46 @@ def pictures(
                 taken = max(taken, int((at_s + slack_s) * rate)) + 1
 
 
+def sampled(
+    path: Path, rate: int, start_s: float = 0.0, end_s: float | None = None
+) -> Iterator[tuple[float, av.VideoFrame]]:
+    """The same pictures as `pictures` gives, as they are decoded; see `scaled`. Raises UnreadableError."""
+    with _opened(path) as container:
+        if not container.streams.video:
+            return
+        stream = container.streams.video[0]
+        zero_s = _zero_s(container)
+        _seek(container, zero_s, start_s)
+        interval_s = 1 / float(stream.average_rate or rate)
+        slack_s = min(interval_s / 2, 1 / (8 * rate))
+        taken = 0
+        for frame in container.decode(stream):
+            at_s = (frame.time or 0.0) - zero_s - start_s
+            if end_s is not None and at_s + slack_s >= end_s - start_s:
+                return
+            if at_s + slack_s >= taken / rate:
+                yield max(0.0, at_s), frame
+                taken = max(taken, int((at_s + slack_s) * rate)) + 1
+
+
+def scaled(scaler: VideoReformatter, frame: av.VideoFrame, width: int, height: int) -> NDArray[np.uint8]:
+    """A decoded picture as uint8 RGB `[height, width, 3]` (the sides changed where it is turned): whole, upright and
+    coloured as the service converts pictures."""
+    from av.video.reformatter import Colorspace, Interpolation
+
+    hd = frame.colorspace == _UNSAID and frame.height >= _HIGH_DEFINITION
+    made = scaler.reformat(
+        frame,
+        width=width,
+        height=height,
+        format="rgb24",
+        src_colorspace=int(Colorspace.ITU709) if hd else None,
+        interpolation=Interpolation.BILINEAR,
+    )
+    turns = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(np.asarray(made.to_ndarray(), np.uint8), turns))
+
+
 def sound(
     path: Path, start_s: float = 0.0, end_s: float | None = None, sample_rate: int = 16000
 ) -> NDArray[np.float32]:

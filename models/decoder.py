@@ -7,6 +7,9 @@ memory and judge each other's proposals, as in Watanabe et al., "Hybrid CTC/atte
 recognition" (2017):
 
     score(y) = c log p_ctc(y) + (1 - c) log p_decoder(y)
+
+Where the data say when each symbol is said, the decoder is told where to look (as in Mi et al., "Supervised attentions
+for neural machine translation", 2016).
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ from models.learning.recipe import SequenceRecipe
 
 _DROPOUT = 0.2
 _SMOOTHING = 0.1
-_THIRDS = 3
+_BESIDE_S = 0.04  # around a symbol the decoder may look without harm: mouths move before they sound
+_LEAST = 1e-6  # of attention: a loss must stay finite
 _LOWEST = -1e30  # finite: softmax over a clip without any token must not be not-a-number
 
 
@@ -38,7 +42,6 @@ class SequenceDecoder(nn.Module):
         self.symbols = symbols
         self.recipe = recipe
         self.blank = nn.Linear(width, symbols + 1)
-        self.third = nn.Linear(width, _THIRDS * symbols + 1)  # the last: nothing is said
         self.before = nn.Embedding(symbols + 1, width)  # the last row stands for the beginning
         kind = nn.GRUCell if recipe.cell == "gru" else nn.LSTMCell
         self.cell = kind(2 * width, width)
@@ -49,38 +52,19 @@ class SequenceDecoder(nn.Module):
         self.out = nn.Sequential(nn.Linear(2 * width, width), nn.Tanh(), self.dropout, nn.Linear(width, symbols + 1))
 
     def loss(self, memory: Part, target: Tensor, times: Tensor | None = None) -> Tensor:
-        """float32 `[B]`: CTC's loss by its share and the rest of the decoder's, both a symbol; and the aligned loss by
-        its weight, where the recipe has one and `times` (float32 `[B, S, 2]`, seconds, or NaN) says when symbols are.
+        """float32 `[B]`: CTC's loss by its share and the rest of the decoder's, both a symbol; and for looking
+        elsewhere, by the recipe's weight, where `times` (float32 `[B, S, 2]`, seconds, or NaN) says when symbols are.
         target: int64 `[B, S]`, padded with -1."""
         recipe = self.recipe
+        aligned = recipe.align if times is not None else 0.0
         lengths = (target != PADDING).sum(dim=1)
         losses = recipe.ctc * self._ctc_loss(memory, target, lengths) / lengths.clamp(min=1)
         if recipe.ctc < 1:
-            losses = losses + (1 - recipe.ctc) * self._decoder_loss(memory, target, lengths)
-        if recipe.align and times is not None:
-            losses = losses + recipe.align * self._aligned_loss(memory, target, times)
+            said, after, looked = self._said(memory, target, lengths)
+            losses = losses + (1 - recipe.ctc) * self._decoder_loss(said, after, lengths)
+            if aligned and times is not None:
+                losses = losses + aligned * (1 - recipe.ctc) * _looked_loss(looked, memory, times)
         return losses
-
-    def _aligned_loss(self, memory: Part, target: Tensor, times: Tensor) -> Tensor:
-        """Cross-entropy of each step's third of a symbol, the mean over a clip's steps; none for clips without times.
-
-        It does what alignments of hidden Markov models did for hybrid recognisers: where CTC must first find out which
-        pictures belong to a word, this says so, and the encoder learns in a fraction of the epochs.
-        """
-        start, end = times[:, None, :, 0], times[:, None, :, 1]
-        when = memory.when[..., None]
-        inside = (when >= start) & (when < end)
-        which = inside.int().argmax(dim=2)
-        part = ((when - start) / (end - start) * _THIRDS).floor().clamp(0, _THIRDS - 1)
-        third = part.nan_to_num().long().gather(2, which[..., None])[..., 0]
-        label = target.clamp(min=0).gather(1, which) * _THIRDS + third
-        label = torch.where(inside.any(dim=2), label, _THIRDS * self.symbols)
-        losses = F.cross_entropy(
-            self.third(_clean(memory)).float().transpose(1, 2), label, reduction="none", label_smoothing=_SMOOTHING
-        )
-        counted = memory.mask & ~times[:, :1, 0].isnan()
-        losses = torch.where(counted, losses, torch.zeros_like(losses))
-        return losses.sum(dim=1) / counted.sum(dim=1).clamp(min=1)
 
     def ctc_logits(self, memory: Part) -> Tensor:
         """Log-probabilities of each symbol and blank (last) at each step: float32 `[B, T, symbols + 1]`."""
@@ -120,7 +104,7 @@ class SequenceDecoder(nn.Module):
         share = self.recipe.ctc
         scores = -share * self._ctc_loss(many, target, lengths) if share else memory.x.new_zeros(count)
         if share < 1:
-            said, after = self._said(many, target, lengths)
+            said, after, _ = self._said(many, target, lengths)
             log_p = F.log_softmax(said.float(), dim=-1).gather(2, after.clamp(min=0)[..., None])[..., 0]
             scores = scores + (1 - share) * (log_p * (after != PADDING)).sum(dim=1)
         return scores
@@ -142,8 +126,7 @@ class SequenceDecoder(nn.Module):
         )
         return torch.where(steps > 0, losses, torch.zeros_like(losses))
 
-    def _decoder_loss(self, memory: Part, target: Tensor, lengths: Tensor) -> Tensor:
-        said, after = self._said(memory, target, lengths)
+    def _decoder_loss(self, said: Tensor, after: Tensor, lengths: Tensor) -> Tensor:
         losses = F.cross_entropy(
             said.float().flatten(0, 1),
             after.flatten(),
@@ -153,18 +136,20 @@ class SequenceDecoder(nn.Module):
         )
         return losses.view_as(after).sum(dim=1) / (lengths + 1)
 
-    def _said(self, memory: Part, target: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits `[B, S + 1, symbols + 1]` while the target is what was said, and what is right then `[B, S + 1]`."""
+    def _said(self, memory: Part, target: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits `[B, S + 1, symbols + 1]` while the target is what was said, what is right then `[B, S + 1]`, and
+        what was looked at for it `[B, S + 1, T]`."""
         begin = target.new_full((len(target), 1), self.symbols)
         before = torch.cat([begin, target.clamp(min=0)], dim=1)
         after = F.pad(target, (0, 1), value=PADDING).scatter(1, lengths[:, None], self.symbols)
         clean, key = self.read(memory)
         state = self.begin(len(target), clean)
-        said = []
+        said, looked = [], []
         for step in range(before.shape[1]):
-            logits, state = self.step(before[:, step], state, clean, key, memory.mask)
+            logits, state, weight = self._step(before[:, step], state, clean, key, memory.mask)
             said.append(logits)
-        return torch.stack(said, dim=1), after
+            looked.append(weight)
+        return torch.stack(said, dim=1), after, torch.stack(looked, dim=1)
 
     def read(self, memory: Part) -> tuple[Tensor, Tensor]:
         """The memory `[B, T, D]` with zeros where nothing is, and its keys `[B, T, D]`: the same for every step."""
@@ -177,6 +162,12 @@ class SequenceDecoder(nn.Module):
 
     def step(self, before: Tensor, state: Tensor, memory: Tensor, key: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """One symbol: what was said before int64 `[B]`, the state -> logits `[B, symbols + 1]`, the state after."""
+        return self._step(before, state, memory, key, mask)[:2]
+
+    def _step(
+        self, before: Tensor, state: Tensor, memory: Tensor, key: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The same, and what was looked at for it `[B, T]`."""
         hidden, inner, attended = state.unbind(dim=1)
         x = self.dropout(torch.cat([self.before(before), attended], dim=1))
         if isinstance(self.cell, nn.LSTMCell):
@@ -187,7 +178,19 @@ class SequenceDecoder(nn.Module):
         weight = energy.masked_fill(~mask, _LOWEST).softmax(dim=1) * mask
         attended = (weight[:, None] @ memory).squeeze(1)
         logits: Tensor = self.out(torch.cat([hidden, attended], dim=1))
-        return logits, torch.stack([hidden, inner, attended], dim=1)
+        return logits, torch.stack([hidden, inner, attended], dim=1), weight
+
+
+def _looked_loss(looked: Tensor, memory: Part, times: Tensor) -> Tensor:
+    """float32 `[B]`: minus the logarithm of how much of its attention, `looked` `[B, S + 1, T]`, the decoder spends on
+    the steps in which a symbol is said, the mean over a clip's symbols; none for symbols without times."""
+    start, end = times[..., :1] - _BESIDE_S, times[..., 1:] + _BESIDE_S
+    when = memory.when[:, None]
+    inside = (when >= start) & (when < end) & memory.mask[:, None]
+    share = (looked[:, : times.shape[1]] * inside).sum(dim=2)
+    counted = inside.any(dim=2)
+    losses = torch.where(counted, -torch.log(share + _LEAST), torch.zeros_like(share))
+    return losses.sum(dim=1) / counted.sum(dim=1).clamp(min=1)
 
 
 def _clean(memory: Part) -> Tensor:

@@ -30,6 +30,7 @@ class Encoder(nn.Module):
     over: nn.Module
     item_width: int
     width: int
+    local_width: int = 0
 
     def forward(self, part: Part) -> Part:
         """Stored items `[B, N, ...]` -> tokens `[B, N, D]`."""
@@ -43,6 +44,15 @@ class Encoder(nn.Module):
         x = encoded.new_zeros(*part.mask.shape, self.item_width)
         x[part.mask] = encoded
         return part.of(x)
+
+    def local(self, encoded: Part) -> Part | None:
+        """Encoded items `[B, N, W]` -> features `[B, N, local_width]` that reach a few items far, of which
+        `tokens_of_local` makes the tokens; None for encoders that have none (whose `local_width` is 0)."""
+        return None
+
+    def tokens_of_local(self, local: Part) -> Part:
+        """What `local` gave -> tokens `[B, N, D]`: with it the same as `tokens`."""
+        raise NotImplementedError(f"{type(self).__name__} has no local features")
 
     def tokens(self, encoded: Part) -> Part:
         """Encoded items `[B, N, W]` -> tokens `[B, N, D]`."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from models import whisper
 from models.checkpoint import TAGS, Checkpoint, CheckpointError, cannot_keep, source_key, tells_labels
 from models.weights import Weights, cache_dir
 
@@ -35,8 +36,9 @@ class Exported:
     fusion: `video` float32 `[B, Tv, W]`, `video_mask` float32 `[B, Tv]`, `audio` float32 `[B, Ta, W']`,
     `audio_mask` float32 `[B, Ta]` -> `scores` float32 `[B, L]`, `shares` float32 `[B, L, 3]`; Tv and Ta dynamic too.
     That of a learned checkpoint takes `video_when` and `audio_when` as well, float32 like the masks, seconds from the
-    window's start to the item's moment (a picture's time, a patch's middle); it takes nothing of a modality that it
-    does not read, and gives `odds` float32 `[B, L]`, of which `scores` is the sigmoid.
+    window's start to the item's moment (a picture's time, a patch's middle). Words are `text` int64 `[B, Tt]`, their
+    numbers in the checkpoint's vocabulary, `text_mask` and `text_when` (a word's middle). It takes nothing of a
+    modality that it does not read, and gives `odds` float32 `[B, L]`, of which `scores` is the sigmoid.
     moments: of `tags`: as fusion, and what each label rests on: `video_each`, `video_mass` float32 `[B, Tv, L]`,
     `audio_each`, `audio_mass` float32 `[B, Ta, L]` (see models.moments).
     features: of the frozen frame encoder: `quickest_frame()` itself, which also gives what it takes the mean of,
@@ -100,6 +102,8 @@ def _export_learned(checkpoint: Checkpoint, weights: Weights) -> Exported:
         _once(frame, lambda path: _export_items(path, checkpoint, "video"))
     if "audio" in checkpoint.encoders:
         audio = _frozen_audio(checkpoint, weights)
+    elif whisper.ROLE in checkpoint.encoders:
+        audio = _frozen_whisper(weights)
     elif "audio" in checkpoint.modalities:
         audio = folder / f"audio-{own}"
         _once(audio, lambda path: _export_items(path, checkpoint, "audio"))
@@ -132,6 +136,13 @@ def _frozen_audio(checkpoint: Checkpoint, weights: Weights) -> Path:
     code = source_key("export.py", "features.py", "frame.py", "audio.py", "quantise.py")
     audio = cache_dir() / "onnx" / f"audio-{weights.key(['audio'])}-{code}.onnx"
     _once(audio, lambda path: _export_audio(path, checkpoint, weights))
+    return audio
+
+
+def _frozen_whisper(weights: Weights) -> Path:
+    code = source_key("export.py", "features.py", "whisper_encoder.py")
+    audio = cache_dir() / "onnx" / f"whisper-{weights.key([whisper.ROLE])}-{code}.onnx"
+    _once(audio, lambda path: _export_whisper(path, weights))
     return audio
 
 
@@ -178,6 +189,16 @@ def _export_audio(path: Path, checkpoint: Checkpoint, weights: Weights) -> None:
     _write(audio.load(weights.audio), _Shape({"waveform": waveform}, [{0: "batch"}], ["token"]), path)
 
 
+def _export_whisper(path: Path, weights: Weights) -> None:
+    import torch
+
+    from models import features, whisper_encoder
+
+    waveform = torch.zeros(2, features.PATCH_SAMPLES)
+    encoder = whisper_encoder.load(weights.files[whisper.ROLE])
+    _write(encoder, _Shape({"waveform": waveform}, [{0: "batch"}], ["token"]), path)
+
+
 def _export_items(path: Path, checkpoint: Checkpoint, modality: str) -> None:
     """A carried encoder's graph, of one item at a time."""
     import torch
@@ -202,12 +223,13 @@ def _export_served(path: Path, checkpoint: Checkpoint) -> None:
     served = Served(loaded.network, loaded.calibration)
     widths = {"video": geometry.video_width, "audio": geometry.audio_width}
     # Sizes that differ from one another and from 1, so that the exporter ties no two axes together.
-    counts, axis = {"video": 4, "audio": 5}, {"video": "frames", "audio": "patches"}
+    counts, axis = {"video": 4, "audio": 5, "text": 6}, {"video": "frames", "audio": "patches", "text": "words"}
     batch = 3
     inputs: dict[str, Tensor] = {}
     axes: list[Mapping[int, str]] = []
     for name in served.modalities:
-        inputs[name] = torch.zeros(batch, counts[name], widths[name])
+        numbers = torch.zeros(batch, counts[name], dtype=torch.int64)
+        inputs[name] = numbers if name == "text" else torch.zeros(batch, counts[name], widths[name])
         inputs[f"{name}_mask"] = torch.ones(batch, counts[name])
         inputs[f"{name}_when"] = torch.linspace(0, 1, counts[name]).expand(batch, -1).clone()
         axes += [{0: "batch", 1: axis[name]}] * 3

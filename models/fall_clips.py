@@ -1,12 +1,13 @@
 """Real falls to learn from: what MoveNet sees in a folder of clips, picture by picture, and when somebody fell.
 
 A folder has clips, named SUBJECT_ANYTHING.mp4, and `labels.tsv`: the clip's name, a tab, and a text in which a fall
-stands as "Fall...[SECONDS to SECONDS]".
+stands as "Fall...[SECONDS to SECONDS]", its beginning first.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.fall_film import Float, Track
+from models.learning.errors import LearningError
 
 if TYPE_CHECKING:
     from models.multipose import MultiPose
@@ -23,6 +25,8 @@ _SIZE = 256
 # Less sure than this it is nobody.
 _LEAST = 0.12
 _BATCH = 16
+
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +66,28 @@ def falls_in(labels: Path) -> dict[str, float]:
     return {name: float(fall[1]) for name, fall in found if fall}
 
 
-def read(folder: Path, network: MultiPose) -> list[Clip]:
-    """The clips of a folder, by name. Raises `av.error.FFmpegError` for what FFmpeg can't read, else OSError."""
-    falls = falls_in(folder / "labels.tsv")
-    clips = (_clip(path, network, falls.get(path.name)) for path in sorted(folder.glob("*.mp4")))
-    return [clip for clip in clips if clip is not None]
+def read(folder: Path, network: MultiPose, progress: Progress = lambda *_: None) -> list[Clip]:
+    """The clips of a folder, by name; `progress`: called with how many were looked at, and of how many.
+
+    LearningError where there are none, where labels or a clip can't be read, and where nobody falls in any of them.
+    """
+    labels = folder / "labels.tsv"
+    try:
+        falls = falls_in(labels)
+    except (OSError, UnicodeDecodeError) as error:
+        raise LearningError(f"{labels}: when somebody falls can't be read there ({error}); write it") from error
+    paths = sorted(folder.glob("*.mp4"))
+    clips = []
+    for done, path in enumerate(paths):
+        progress(done, len(paths))
+        clips.append(_clip(path, network, falls.get(path.name)))
+    seen = [clip for clip in clips if clip is not None]
+    if not any(clip.fell_s is not None for clip in seen):
+        raise LearningError(
+            f"{folder}: nobody falls in its clips; name them SUBJECT_ANYTHING.mp4 and write into labels.tsv when "
+            "somebody falls: the clip's name, a tab, Fall[2.3 to 6]"
+        )
+    return seen
 
 
 def _clip(path: Path, network: MultiPose, fell_s: float | None) -> Clip | None:
@@ -74,6 +95,8 @@ def _clip(path: Path, network: MultiPose, fell_s: float | None) -> Clip | None:
     import torch
 
     times, squares, (width, height) = _pictures(path)
+    if not len(squares):
+        raise LearningError(f"{path}: no pictures in it; take it out of the folder")
     people = []
     with torch.inference_mode():
         for start in range(0, len(squares), _BATCH):
@@ -96,13 +119,17 @@ def _pictures(path: Path) -> tuple[Float, np.ndarray, tuple[float, float]]:
     import av
 
     times, squares, width, height = [], [], _SIZE, _SIZE
-    with av.open(str(path)) as container:
-        for frame in container.decode(video=0):
-            longer = max(frame.width, frame.height)
-            width, height = round(frame.width * _SIZE / longer), round(frame.height * _SIZE / longer)
-            square = np.zeros((_SIZE, _SIZE, 3), np.uint8)
-            square[:height, :width] = frame.to_ndarray(format="rgb24", width=width, height=height)
-            squares.append(square)
-            times.append(frame.time or 0.0)
+    try:
+        with av.open(str(path)) as container:
+            for frame in container.decode(video=0):
+                longer = max(frame.width, frame.height)
+                width, height = round(frame.width * _SIZE / longer), round(frame.height * _SIZE / longer)
+                square = np.zeros((_SIZE, _SIZE, 3), np.uint8)
+                square[:height, :width] = frame.to_ndarray(format="rgb24", width=width, height=height)
+                squares.append(square)
+                times.append(frame.time or 0.0)
+    except (av.error.FFmpegError, IndexError) as error:
+        raise LearningError(f"{path}: can't be read ({error}); replace the file or take it out") from error
     seconds = np.array(times, np.float32)
-    return seconds - seconds[:1], np.stack(squares), (width / _SIZE, height / _SIZE)
+    whole = np.stack(squares) if squares else np.zeros((0, _SIZE, _SIZE, 3), np.uint8)
+    return seconds - seconds[:1], whole, (width / _SIZE, height / _SIZE)

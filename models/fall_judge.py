@@ -1,8 +1,8 @@
 """Who has fallen: a small recurrent network over what a person's points and box do from sighting to sighting.
 
-numpy alone, so that the live service asks it without torch; `models.falls` trains it. What it is given is free of place
-and scale: angles, shares of the body's own size, and how those change. The network is a gated recurrent unit (Cho et
-al., "Learning Phrase Representations using RNN Encoder-Decoder", 2014) in torch's form, and one logit.
+numpy alone, so that the live service asks it without torch; `streamer train falls` trains it. What it is given is free
+of place and scale: angles, shares of the body's own size, and how those change. The network is a gated recurrent unit
+(Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", 2014) in torch's form, and one logit.
 """
 
 from __future__ import annotations
@@ -155,16 +155,18 @@ class FallModel:
             with safe_open(path, framework="np") as file:
                 header = file.metadata() or {}
                 if (header.get("format"), header.get("version")) != (FORMAT, VERSION):
-                    raise CheckpointError(f"{path}: no judge of falls of this version; make it anew by models.falls")
+                    raise CheckpointError(
+                        f"{path}: no judge of falls of this version; make it anew by: streamer train falls"
+                    )
                 model = cls(**{name: file.get_tensor(name) for name in TENSORS})
         except FileNotFoundError as error:
-            raise CheckpointError(f"{path}: no such file; make it by python -m models.falls train") from error
+            raise CheckpointError(f"{path}: no such file; make it by: streamer train falls") from error
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path}: not a judge of falls, or damaged ({error})") from error
         units = model.weight_hh.shape[1]
         shapes = [getattr(model, name).shape for name in TENSORS]
         if shapes != [(3 * units, FEATURES), (3 * units, units), (3 * units,), (3 * units,), (1, units), (1,)]:
-            raise CheckpointError(f"{path}: its tensors are of other shapes; make it anew by models.falls")
+            raise CheckpointError(f"{path}: its tensors are of other shapes; make it anew by: streamer train falls")
         return model
 
     def start(self) -> Float:

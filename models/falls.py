@@ -1,17 +1,15 @@
-"""Training and measuring the judge of falls: simulated motion, and what was seen of real falls.
+"""Training of the judge of falls: simulated motion, and what was seen of real falls (see models.fall_clips).
 
-`python -m models.falls train FOLDER --out FILE` learns from all clips of FOLDER (see `models.fall_clips`) and from
-simulated motion; `eval FOLDER` learns once for each subject without their clips, and tells how it does on those.
+`streamer train falls` is its command; models.fall_trial measures it on people that it never saw.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,10 +17,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models import fall_clips
 from models.fall_clips import Clip
 from models.fall_film import Track, simulate
 from models.fall_judge import FEATURES, FORMAT, TENSORS, VERSION, FallFeatures, FallJudge, FallModel
+from models.learning import tensors
+
+Progress = Callable[[int, int], None]
 
 UNITS = 32
 _LONGEST = 64
@@ -77,8 +77,9 @@ def judged(model: FallModel, track: Track) -> list[float]:
     return [judge.update(at_ns, track.aspect, box, points) for at_ns, box, points in rows]
 
 
-def train(clips: Sequence[Clip], recipe: Recipe) -> FallNet:
-    """A network that has learnt from simulated motion and these clips; the same again for the same recipe."""
+def train(clips: Sequence[Clip], recipe: Recipe, progress: Progress = lambda *_: None) -> FallNet:
+    """A network that has learnt from simulated motion and these clips; the same again for the same recipe, clips and
+    version of torch, on one kind of processor. `progress`: called with the epochs that are done, and of how many."""
     rng = np.random.default_rng(recipe.seed)
     tracks = [simulate(rng, recipe.fall_share) for _ in range(recipe.simulated)]
     for clip in clips:
@@ -89,7 +90,8 @@ def train(clips: Sequence[Clip], recipe: Recipe) -> FallNet:
     optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=1e-2)
     steps = recipe.epochs * -(-len(tracks) // recipe.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.rate, total_steps=steps)
-    for _ in range(recipe.epochs):
+    for epoch in range(recipe.epochs):
+        progress(epoch, recipe.epochs)
         for rows in np.array_split(rng.permutation(len(tracks)), -(-len(tracks) // recipe.batch)):
             loss = _loss(network(features[rows]), truth[rows])
             optimiser.zero_grad()
@@ -119,67 +121,21 @@ def _loss(logits: Tensor, truth: Tensor) -> Tensor:
     return losses[known].mean()
 
 
-def save(path: Path, network: FallNet, recipe: Recipe, subjects: Sequence[str]) -> None:
-    """Writes the weights with a header that says what they are, whole or not at all. OSError where it can't."""
-    from safetensors.numpy import save_file
+def save(path: Path, network: FallNet, header: Mapping[str, str]) -> None:
+    """Writes the weights with a header (see `header_of`), whole or not at all; the same contents give the same bytes.
+    OSError where it can't."""
+    # In the order of TENSORS, which is torch's own.
+    tensors.write(path, dict(zip(TENSORS, network.parameters(), strict=True)), header)
 
-    model = network.model()
-    header = {
+
+def header_of(recipe: Recipe, clips: Sequence[Clip], figures: Mapping[str, Any]) -> dict[str, str]:
+    """What a file of weights says of itself: what it was learnt from and how, and how well that did on people that were
+    left out (`figures`: models.fall_trial's document; empty where nobody measured)."""
+    subjects = sorted({clip.subject for clip in clips})
+    return {
         "format": FORMAT,
         "version": VERSION,
         "learnt_from": f"{recipe.simulated} simulated tracks; clips of {', '.join(subjects) or 'nobody'}",
-        "seed": str(recipe.seed),
+        "recipe": json.dumps(asdict(recipe)),
+        "figures": json.dumps(figures),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="save-", dir=path.parent) as scratch:
-        temporary = Path(scratch) / path.name
-        save_file({name: getattr(model, name) for name in TENSORS}, temporary, header)
-        os.replace(temporary, path)
-
-
-def found_s(model: FallModel, clip: Clip, phase_s: float) -> float | None:
-    """When the judge first says that somebody has fallen, in seconds of the clip; None: it never does."""
-    track = clip.track(phase_s)
-    for at_ns, probability in zip(track.times_ns.tolist(), judged(model, track), strict=True):
-        if probability >= 0.5:
-            return float(at_ns / 1e9)
-    return None
-
-
-def evaluate(clips: Sequence[Clip], recipe: Recipe) -> None:
-    """Prints, for each subject left out in turn, which of their falls are found and how long after they began, with
-    sightings at several phases."""
-    phases = [phase / (2 * _PHASES) for phase in range(_PHASES)]
-    for subject in sorted({clip.subject for clip in clips}):
-        model = train([clip for clip in clips if clip.subject != subject], recipe).model()
-        for clip in clips:
-            if clip.subject == subject:
-                found = [found_s(model, clip, phase) for phase in phases]
-                times = " ".join("-" if at is None else f"{at - (clip.fell_s or 0.0):.1f}" for at in found)
-                print(f"{clip.name:16} {'fall' if clip.fell_s is not None else 'none'}  found: {times}")
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m models.falls", description=__doc__)
-    parser.add_argument("what", choices=["train", "eval"])
-    parser.add_argument("folder", type=Path, help="clips, and labels.tsv")
-    parser.add_argument("--movenet", type=Path, required=True, help="the weights of MoveNet MultiPose")
-    parser.add_argument("--out", type=Path, help="where the weights go (train)")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
-    if options.what == "train" and options.out is None:
-        parser.error("train needs --out FILE")
-    from models import movenet
-
-    torch.set_num_threads(1)
-    clips = fall_clips.read(options.folder, movenet.load(options.movenet))
-    recipe = Recipe(seed=options.seed)
-    if options.what == "eval":
-        evaluate(clips, recipe)
-    else:
-        save(options.out, train(clips, recipe), recipe, sorted({clip.subject for clip in clips}))
-
-
-if __name__ == "__main__":
-    main()

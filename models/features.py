@@ -51,18 +51,18 @@ class LogMel(nn.Module):
         used = np.flatnonzero(weights.any(axis=1))
         first, last = int(used[0]), int(used[-1]) + 1
         self.bins = last - first
-        self.register_buffer("basis", torch.from_numpy(_fourier_basis(first, last)), persistent=False)
+        self.register_buffer("basis", torch.from_numpy(fourier_basis(first, last)), persistent=False)
         self.register_buffer("bands", torch.from_numpy(weights[first:last].astype(np.float32)), persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """See the class."""
-        spectrum = _frames(waveform, self.frames) @ self.basis
+        spectrum = framed(waveform, self.frames) @ self.basis
         real, imaginary = spectrum[..., : self.bins], spectrum[..., self.bins :]
         magnitude = torch.sqrt(real * real + imaginary * imaginary)
         return torch.log(magnitude @ self.bands + LOG_OFFSET)
 
 
-def _frames(waveform: Tensor, frames: int) -> Tensor:
+def framed(waveform: Tensor, frames: int) -> Tensor:
     """Overlapping frames, `[B, 240 + 160 * frames]` -> `[B, frames, 400]`.
 
     A frame is two and a half hops, so frames are three shifted views of the hops side by side: plain copies, where a
@@ -73,11 +73,12 @@ def _frames(waveform: Tensor, frames: int) -> Tensor:
     return torch.cat([hops[:, :-2], hops[:, 1:-1], hops[:, 2:, :tail]], dim=2)
 
 
-def _fourier_basis(first: int, last: int) -> NDArray[np.float32]:
-    """Hann window and Fourier transform in one: `[400, 2 * (last - first)]`, cosines then sines of those bins."""
+def fourier_basis(first: int, last: int, points: int = FFT_SAMPLES) -> NDArray[np.float32]:
+    """Hann window and Fourier transform of `points` in one: `[400, 2 * (last - first)]`, cosines then sines of those
+    bins."""
     n = np.arange(FRAME_SAMPLES)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * n / FRAME_SAMPLES)
-    phase = 2 * np.pi * np.outer(n, np.arange(first, last)) / FFT_SAMPLES
+    phase = 2 * np.pi * np.outer(n, np.arange(first, last)) / points
     return (np.concatenate([np.cos(phase), np.sin(phase)], axis=1) * window[:, None]).astype(np.float32)
 
 

@@ -7,30 +7,37 @@ from torch import Tensor, nn
 
 from models.config import Geometry
 from models.encoders import Encoder
+from models.motion import Smoothness
 
 _FEWEST = 2  # changes in a batch: of fewer there is no deviation
 
 
 class FrozenEncoder(Encoder):
-    """Tokens of the live encoders (frames: EfficientNet-Lite0's; patches of sound: YAMNet's), projected.
+    """Tokens of the live encoders (frames: EfficientNet-Lite0's; patches of sound: YAMNet's or Whisper's), projected.
 
     Items are encoded before they are stored, so `prepare` and `each` are identities over float32 `[N, W]`, W of
-    models.config.Geometry. Only `over` learns, and it looks at one token at a time: a layer norm, for the two networks'
-    tokens differ a lot in scale, and a linear map.
+    models.config.Geometry. Only `over` learns. Usually it looks at one token at a time: a layer norm, for the two
+    networks' tokens differ a lot in scale, and a linear map.
     """
 
-    def __init__(self, modality: str, width: int, change: bool = False) -> None:
+    def __init__(
+        self, modality: str, width: int, change: bool = False, smoothness: bool = False, item_width: int = 0
+    ) -> None:
         """`modality`: video or audio, ValueError for others. `width`: D. `change`: each token tells how its item
-        differs from the one before."""
+        differs from the one before. `smoothness`: how smoothly they go on in the window (models.motion); of the
+        two at most one, else ValueError. `item_width`: W, where it isn't the geometry's."""
         super().__init__()
         widths = {"video": Geometry().video_width, "audio": Geometry().audio_width}
         if modality not in widths:
             raise ValueError(f"no frozen encoder for {modality!r}; there is one for video and one for audio")
-        self.item_width = widths[modality]
+        if change and smoothness:
+            raise ValueError("a token tells either change or smoothness, not both")
+        self.item_width = item_width or widths[modality]
         self.width = width
         self.prepare = nn.Identity()
         self.each = nn.Identity()
-        self.over = _Change(self.item_width, width) if change else _Projection(self.item_width, width)
+        over = _Change if change else Smoothness if smoothness else _Projection
+        self.over = over(self.item_width, width)
 
 
 class _Projection(nn.Module):

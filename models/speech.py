@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from models.encoders import Encoder
 from models.features import BANDS, FRAME_SAMPLES, HOP_SAMPLES, SAMPLE_RATE, LogMel
+from models.learning.batch import Part
 from models.lips import TimeEncoder
 
 FRAMES = 4
@@ -50,6 +51,14 @@ class SpeechOver(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor, when: Tensor) -> Tensor:
         """See the class."""
+        tokens: Tensor = self.time(self._items(x, mask), mask, when)
+        return tokens
+
+    def local(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Features of patches and their neighbours, `[B, N, 256]`."""
+        return self.time.local(self._items(x, mask), mask)
+
+    def _items(self, x: Tensor, mask: Tensor) -> Tensor:
         x = torch.where(mask[..., None], x, torch.zeros((), dtype=x.dtype, device=x.device))
         mel = x.reshape(*x.shape[:2], FRAMES, BANDS)
         heard = mask.sum(dim=1).clamp(min=1).to(x.dtype)
@@ -58,9 +67,7 @@ class SpeechOver(nn.Module):
         if self.training:
             mel = self._blanked(mel)
         near = F.relu(self.near(mel.flatten(1, 2).transpose(1, 2))).transpose(1, 2)
-        items = F.relu(self.token(near.reshape(*x.shape[:2], -1)))
-        tokens: Tensor = self.time(items, mask, when)
-        return tokens
+        return F.relu(self.token(near.reshape(*x.shape[:2], -1)))
 
     def _blanked(self, mel: Tensor) -> Tensor:
         clips, items = mel.shape[:2]
@@ -95,5 +102,15 @@ class SpeechEncoder(Encoder):
         self.prepare = nn.Identity()
         self.each = Mel()
         self.over = SpeechOver(width, bands, frames)
-        self.item_width = ITEM_WIDTH
+        self.item_width = self.local_width = ITEM_WIDTH
         self.width = width
+
+    def local(self, encoded: Part) -> Part:
+        """See the base."""
+        assert isinstance(self.over, SpeechOver)
+        return encoded.of(self.over.local(encoded.x, encoded.mask))
+
+    def tokens_of_local(self, local: Part) -> Part:
+        """See the base."""
+        assert isinstance(self.over, SpeechOver)
+        return local.of(self.over.time.joined(local.x, local.mask))

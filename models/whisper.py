@@ -6,11 +6,15 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
-from models.packages import WHISPER, Package
-from models.weights import Progress, WeightsFetchError, cache_dir, fetch
+from models.packages import WHISPER, Package, holding
+from models.weights import Progress, Weights, WeightsFetchError, cache_dir, fetch
+
+ROLE = "whisper"
+"""What `model.bin` is called among the weight files that a network may need."""
 
 JOINED_SHA256 = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"
 _SETTINGS = {
@@ -56,6 +60,21 @@ def whisper_folder(
             "name another cache folder with STREAMER_CACHE=DIR"
         ) from error
     return folder
+
+
+def fetch_roles(roles: Collection[str], directory: Path | None = None, progress: Progress | None = None) -> Weights:
+    """The weight files that nothing works without, and those of `roles`, of which ROLE is the joined `model.bin`. What
+    else is optional and can't be had is told in `missing`. Blocking.
+
+    Raises:
+        WeightsFetchError: one that isn't optional, or the speech model, can't be had.
+    """
+    found = fetch(directory, progress, holding(roles))
+    if ROLE not in roles:
+        return found
+    files = {**found.files, ROLE: whisper_folder(directory, progress) / _MODEL}
+    digests = {**found.sha256, ROLE: JOINED_SHA256}
+    return Weights(MappingProxyType(files), MappingProxyType(digests), found.missing)
 
 
 def _wanted(packages: Sequence[Package], sha256: str) -> dict[str, str]:

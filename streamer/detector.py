@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models import people
 from models.faces import INPUT, MULTIPLE, OUTPUTS, boxes_of
 from streamer.media import LOOK_SIZE, Look, Sighting
 
@@ -22,13 +23,8 @@ from streamer.media import LOOK_SIZE, Look, Sighting
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
 
-_POINTS = 17
 # The most pictures in one call: past this a CPU gains nothing.
 _CHUNK = 4
-# What is less likely than this is nobody: who follows people over time has its own, higher thresholds.
-_LEAST_SCORE = 0.1
-# Two boxes that share more than this part of what they cover are of the same person.
-_SAME = 0.6
 # Where somebody is this likely no face is looked for; at 0.245 a detection is somebody as often as not.
 _FOUND = 0.245
 # A face that is this likely is somebody (no clip without people came to 0.6), and as likely as `_FOUND`.
@@ -61,8 +57,8 @@ class PeopleDetector:
         found: list[Sighting] = []
         for start in range(0, len(looks), _CHUNK):
             chunk = looks[start : start + _CHUNK]
-            people = self._session.run(["people"], {"pixels": np.stack([look.rgb for _, _, look in chunk])})[0]
-            found += [_sighting(*asked, rows) for asked, rows in zip(chunk, people, strict=True)]
+            told = self._session.run(["people"], {"pixels": np.stack([look.rgb for _, _, look in chunk])})[0]
+            found += [_sighting(*asked, rows) for asked, rows in zip(chunk, told, strict=True)]
         if self._faces is None:
             return found
         return [
@@ -77,12 +73,12 @@ class PeopleDetector:
         boxes, scores = boxes_of(self._faces.run(list(OUTPUTS), {INPUT: pixels}), _FACE, _MOST_FACES)
         across, down = LOOK_SIZE * look.width, LOOK_SIZE * look.height
         boxes = np.clip(boxes / np.array([across, down, across, down], np.float32), 0.0, 1.0)
-        kept = _apart(boxes)
+        kept = people.apart(boxes)
         return replace(
             sighting,
             scores=np.concatenate([scores[kept] - (_FACE - _FOUND), sighting.scores]).astype(np.float32),
             boxes=np.concatenate([boxes[kept], sighting.boxes]),
-            points=np.concatenate([np.zeros((len(kept), _POINTS, 3), np.float32), sighting.points]),
+            points=np.concatenate([np.zeros((len(kept), people.POINTS, 3), np.float32), sighting.points]),
         )
 
 
@@ -92,30 +88,6 @@ def blank_look() -> Look:
 
 
 def _sighting(index: int, media_ns: int, look: Look, rows: NDArray[np.float32]) -> Sighting:
-    """What `rows` (float32 `[6, 56]`: y, x and score of 17 points; top, left, bottom, right, score) say, in fractions
-    of the picture instead of the square that it lies in."""
-    rows = rows[np.argsort(-rows[:, 55], kind="stable")]
-    rows = rows[rows[:, 55] >= _LEAST_SCORE]
-    across, down = np.float32(1 / look.width), np.float32(1 / look.height)
-    boxes = np.clip(rows[:, [52, 51, 54, 53]] * np.array([across, down, across, down]), 0.0, 1.0).astype(np.float32)
-    points = rows[:, : 3 * _POINTS].reshape(-1, _POINTS, 3)[:, :, [1, 0, 2]] * np.array([across, down, 1], np.float32)
-    kept = _apart(boxes)
-    return Sighting(index, media_ns, look.width / look.height, rows[kept, 55], boxes[kept], points[kept])
-
-
-def _apart(boxes: NDArray[np.float32]) -> list[int]:
-    """The boxes that are left when each takes away those after it that are of the same person."""
-    kept: list[int] = []
-    for place, box in enumerate(boxes):
-        if all(_overlap(box, boxes[before]) <= _SAME for before in kept):
-            kept.append(place)
-    return kept
-
-
-def _overlap(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Intersection over union."""
-    wide = min(a[2], b[2]) - max(a[0], b[0])
-    tall = min(a[3], b[3]) - max(a[1], b[1])
-    shared = max(0.0, float(wide)) * max(0.0, float(tall))
-    area = sum(float((box[2] - box[0]) * (box[3] - box[1])) for box in (a, b))
-    return shared / max(1e-9, area - shared)
+    """What `rows` (float32 `[6, 56]`, see models.people) say."""
+    seen = people.found(rows, look.width, look.height)
+    return Sighting(index, media_ns, seen.aspect, seen.scores, seen.boxes, seen.points)

@@ -24,26 +24,16 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
 
 from models import checkpoint as checkpoints
-from models import export, weights
+from models import export, weights, whisper
 from models.config import LabelInfo
 from models.faces import any_size
 from models.packages import FACES, PEOPLE
-from streamer.detector import PeopleDetector, blank_look
+from streamer.blank import blank_window, blank_words
+from streamer.detector import PeopleDetector
 from streamer.errors import UserError, WeightsError
-from streamer.media import (
-    Basis,
-    Coverage,
-    Geometry,
-    Patch,
-    Picture,
-    Scores,
-    Sighting,
-    Window,
-    Work,
-    WorkCosts,
-)
+from streamer.media import Basis, Geometry, Patch, Picture, Scores, Sighting, Window, Work, WorkCosts
 from streamer.peoplegraph import people_graph
-from streamer.tokens import Fed, Ring, StreamTokens
+from streamer.tokens import Fed, FedWords, Ring, StreamTokens, as_read
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +102,8 @@ class OnnxEngine:
             sample_rate=cut.sample_rate,
             patch_samples=cut.patch_samples,
             patch_hop_ns=cut.patch_hop_ns,
+            reads_text="text" in checkpoint.modalities,
+            reads_people=checkpoint.reads_people,
         )
         self.labels = list(checkpoint.labels)
         self.why_graphs = _why_graphs(checkpoint, files)
@@ -119,6 +111,7 @@ class OnnxEngine:
         self._audio_width = cut.audio_width
         self._pictures_most = self.geometry.frame_rates[-1] * cut.window_ns // 1_000_000_000 + 1
         self._patches_most = max(1, (cut.window_ns - self.geometry.patch_ns) // cut.patch_hop_ns + 1)
+        self._numbers = {word: number for number, word in enumerate(checkpoint.vocabulary, 1)}
         # None where the network does not look, or listen: nothing is encoded then, whatever comes.
         frame = files.quickest_frame()
         self._frame = None if frame is None else _session(frame, threads)
@@ -136,9 +129,9 @@ class OnnxEngine:
     def run(self, windows: Sequence[Window]) -> list[Scores]:
         """Score `windows`: encode what is new in them, gather, fuse. The answers are in their order."""
         held = [self._tokens_of(window.stream) for window in windows]
+        self._look_for_people(windows, held)
         self._encode_pictures(windows, held)
         self._encode_patches(windows, held)
-        self._look_for_people(windows, held)
         return self._fuse(windows, held)
 
     def forget(self, stream: str) -> None:
@@ -162,27 +155,19 @@ class OnnxEngine:
 
     def _timed(self, work: Work) -> int:
         """Nanoseconds that `work` takes in one call."""
-        first = self._blank(work)
+        first = blank_window(self.geometry, work)
         return self._median([first, *(replace(first, pictures=(), patches=()) for _ in range(work.windows - 1))])
 
     def _timed_full(self, windows: int) -> int:
         """Nanoseconds that one call takes for windows that are full of what is encoded already: a fusion may take most
         of its time for long ones."""
         pictures = max(1, self._pictures_most * self.geometry.frame_rates[0] // self.geometry.frame_rates[-1])
-        full = self._blank(Work(1, pictures, self._patches_most))
+        work = Work(1, pictures, self._patches_most)
+        full = replace(blank_window(self.geometry, work), words=blank_words(self.geometry))
         self.run([full])
         took_ns = self._median([full] * windows, keep=True)
         self.forget("")
         return took_ns
-
-    def _blank(self, work: Work) -> Window:
-        """A window with the pictures and patches of `work`."""
-        picture = np.zeros((self.geometry.frame_size, self.geometry.frame_size, 3), np.uint8)
-        samples = np.zeros(self.geometry.patch_samples, np.float32)
-        look = blank_look() if work.looks else None
-        pictures = tuple(Picture(index, 0, picture, look) for index in range(work.looks or work.pictures))
-        patches = tuple(Patch(index, 0, samples) for index in range(work.patches))
-        return Window("", "", 0, 0, 1, 0, 0, 0, pictures, patches, Coverage(1, 1))
 
     def _median(self, batch: Sequence[Window], *, keep: bool = False) -> int:
         """The middle one of a few runs, because the first is never like the others; `keep`: with the tokens that are
@@ -211,17 +196,18 @@ class OnnxEngine:
     def _encode_pictures(self, windows: Sequence[Window], held: list[StreamTokens]) -> None:
         if self._frame is None:
             return
-        new: dict[tuple[str, int], tuple[Ring, Picture]] = {}
+        new: dict[tuple[str, int], tuple[StreamTokens, Picture, bool]] = {}
         for window, tokens in zip(windows, held, strict=True):
             for picture in window.pictures:
                 if not tokens.video.has(picture.index):
-                    new[window.stream, picture.index] = (tokens.video, picture)
+                    new[window.stream, picture.index] = (tokens, picture, "people" in window.degraded)
         entries = list(new.values())
         for start in range(0, len(entries), _CHUNK):
             chunk = entries[start : start + _CHUNK]
-            encoded = self._frame.run(["token"], {"pixels": np.stack([picture.rgb for _, picture in chunk])})[0]
-            for (ring, picture), token in zip(chunk, encoded, strict=True):
-                ring.put(picture, token)
+            encoded = self._frame.run(["token"], {"pixels": np.stack([picture.rgb for _, picture, _ in chunk])})[0]
+            for (tokens, picture, eased), token in zip(chunk, encoded, strict=True):
+                whole = [token, tokens.people_at(picture, eased=eased)] if self.geometry.reads_people else [token]
+                tokens.video.put(picture, np.concatenate(whole))
 
     def _encode_patches(self, windows: Sequence[Window], held: list[StreamTokens]) -> None:
         if self._audio is None:
@@ -256,13 +242,15 @@ class OnnxEngine:
         pictures = [window.pictures[-self._pictures_most :] if self._frame is not None else () for window in windows]
         patches = [window.patches[-self._patches_most :] if self._audio is not None else () for window in windows]
         video, audio = Fed.of(pictures, self._video_width), Fed.of(patches, self._audio_width)
+        read = [as_read(window.words, self._numbers) if self.geometry.reads_text else () for window in windows]
+        text = FedWords.of(read, [window.start_ns for window in windows])
         middle_ns = self.geometry.patch_ns // 2
         bases = []
         for row, (window, tokens) in enumerate(zip(windows, held, strict=True)):
             video.fill(row, tokens.video, pictures[row], window.start_ns)
             audio.fill(row, tokens.audio, patches[row], window.start_ns - middle_ns)
-            bases.append(Basis(tokens.video.basis(pictures[row]), tokens.audio.basis(patches[row])))
-        feeds = video.feeds("video") | audio.feeds("audio")
+            bases.append(Basis(tokens.video.basis(pictures[row]), tokens.audio.basis(patches[row]), read[row]))
+        feeds = video.feeds("video") | audio.feeds("audio") | text.feeds()
         taken = {name: array for name, array in feeds.items() if name in self._takes}
         scores, shares = self._fusion.run(["scores", "shares"], taken)
         seen_in = [_sightings(window, tokens) for window, tokens in zip(windows, held, strict=True)]
@@ -363,7 +351,10 @@ def _ready(
     weights_dir: Path | None, progress: Progress | None, model: str
 ) -> tuple[checkpoints.Checkpoint, export.Exported]:
     try:
-        fetched = weights.fetch(weights_dir, progress)
+        needed = checkpoints.needs(model)
+        fetched = whisper.fetch_roles(needed, weights_dir, progress)
+        if fetched.missing and not needed <= set(fetched.files):
+            raise WeightsError(" ".join(fetched.missing.values()))
         checkpoint = checkpoints.load(model, fetched)
         return checkpoint, export.export(checkpoint, fetched)
     except weights.WeightsFetchError as error:

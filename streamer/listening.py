@@ -17,13 +17,14 @@ from typing import Protocol
 from streamer.clock import NS_PER_S, Clock, rfc3339
 from streamer.config import StreamConfig
 from streamer.ledger import Spoken
-from streamer.media import AudioChunk, EpochStart
+from streamer.media import AudioChunk, EpochStart, SaidWord
 from streamer.messages import MIN_SCORE, Event, EventState, Label, Share, Speech, SpeechMessage
 from streamer.observe.histogram import Histogram
 from streamer.observe.metrics import Metrics
 from streamer.pipeline import Ear
 from streamer.speech.dictation import Dictation
 from streamer.speech.heard import SAMPLE_RATE, Heard, Hearing, SpeechDesk, SpeechOptions
+from streamer.speech.reading import Reading, read_words
 from streamer.speech.written import WritingSettings, Written
 from streamer.speechconfig import SpeechConfig, StreamSpeech, keyword_labels
 
@@ -68,12 +69,13 @@ class Telling(Protocol):
 @dataclass(frozen=True, slots=True)
 class ListeningParts:
     """What it is put together from. `captions`: where words go that have not settled. `desk`: makes what listens;
-    given who is told of what it hears."""
+    given who is told of what it hears. `reads`: the words are read by the network, too."""
 
     config: SpeechConfig
     clock: Clock
     captions: Telling
     desk: Callable[[Callable[[Heard], None]], Desk]
+    reads: bool = False
 
 
 def desk_of(config: SpeechConfig, weights: Path | None) -> Callable[[Callable[[Heard], None]], Desk]:
@@ -89,13 +91,15 @@ def desk_of(config: SpeechConfig, weights: Path | None) -> Callable[[Callable[[H
 
 @dataclass(slots=True)
 class _Ear:
-    """One stream's. offsets: where epochs begin in media time, and what makes wall time of that. shown: the utterance
-    of which something was told that has not settled; counted: so many words of the utterance `of` have been told."""
+    """One stream's. offsets: where epochs begin in media time, and what makes wall time of that. reading: its words for
+    the network. shown: the utterance of which something was told that has not settled; counted: so many words of the
+    utterance `of` have been told."""
 
     name: str
     listening: Listening
     options: SpeechOptions
     offsets: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_EPOCHS))
+    reading: Reading = field(default_factory=Reading)
     is_fed: bool = False
     shown: int = -1
     of: int = -1
@@ -107,6 +111,7 @@ class _Ear:
 
     def begin(self, start: EpochStart) -> None:
         self.offsets.append((start.media_ns, start.wall_offset_ns))
+        self.reading.begin(start.media_ns)
 
     def feed(self, chunk: AudioChunk) -> None:
         self.is_fed = True
@@ -116,6 +121,9 @@ class _Ear:
         if self.is_fed:
             self.is_fed = False
             self.listening.end(self.name)
+
+    def words(self, start_ns: int, end_ns: int) -> tuple[SaidWord, ...]:
+        return self.reading.between(start_ns, end_ns)
 
     def wall(self, media_ns: int) -> str:
         """Media time as people read it; an utterance belongs to the epoch in which it began."""
@@ -141,6 +149,7 @@ class Listening:
             keywords=tuple(config.keywords),
             fuzzy=config.fuzzy,
             dictionary=tuple(config.dictionary),
+            reads=parts.reads,
         )
         self._labels = dict(zip(config.keywords, keyword_labels(config.keywords), strict=True))
         self._desk: Desk | None = None
@@ -255,6 +264,8 @@ class Listening:
         ear = self._ears.get(heard.stream)
         if ear is None:  # it has gone meanwhile
             return
+        if self._parts.reads:
+            ear.reading.put(heard.utterance, read_words(heard, written))
         if heard.final:
             self._parts.captions.settled(heard.stream)
             if written.words:

@@ -14,6 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.clock import NS_PER_S
+
 Modality = Literal["video", "audio", "text"]
 Effort = Literal["all", "keyframes", "none"]
 """How many of a camera's pictures are decoded: as many as are sampled, key frames alone, or none of them."""
@@ -148,6 +150,28 @@ class Patch:
     samples: NDArray[np.float32]
 
 
+WORDS_REACH_NS = 3_000_000_000
+"""How far before its start a window reads words: they settle that much later than they are said, at most but for few,
+and a window takes what has settled when it closes. So it has about as many as a clip of its length."""
+
+
+@dataclass(frozen=True, slots=True)
+class SaidWord:
+    """A word as speech recognition has settled on it, in lower case and without signs. Media time.
+
+    It is what was said, before personal data are masked in what is published of it: it leaves the process nowhere.
+    """
+
+    text: str = field(repr=False)
+    start_ns: int
+    end_ns: int
+
+    @property
+    def middle_ns(self) -> int:
+        """When it is taken to have been said."""
+        return (self.start_ns + self.end_ns) // 2
+
+
 @dataclass(frozen=True, slots=True)
 class Coverage:
     """The fraction of a window that was really there, a modality; each in [0, 1]."""
@@ -162,7 +186,8 @@ class Window:
     """A stretch of one stream's media time, closed: nothing will be added to it.
 
     `[start_ns, end_ns)` is media time; `deadline_ns` and `closed_ns` are on the host's monotonic clock. `degraded`:
-    what was left out of it on purpose, for want of computing power.
+    what was left out of it on purpose, for want of computing power. words: of it and of WORDS_REACH_NS before it, those
+    that had settled when it closed, oldest first; none where the checkpoint reads no text.
     """
 
     stream: str
@@ -177,6 +202,7 @@ class Window:
     patches: tuple[Patch, ...]
     coverage: Coverage
     degraded: tuple[str, ...] = ()
+    words: tuple[SaidWord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,12 +215,28 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadWord:
+    """A word as the network read it: its number in the checkpoint's vocabulary, 0 for one that isn't in it. Media
+    time."""
+
+    number: int
+    start_ns: int
+    end_ns: int
+
+    def seconds_from(self, start_ns: int) -> float:
+        """Its middle in seconds from a window's start. What was said before counts as said then: clips that networks
+        learn from have nothing before their beginning."""
+        return max(0, (self.start_ns + self.end_ns) // 2 - start_ns) / NS_PER_S
+
+
+@dataclass(frozen=True, slots=True)
 class Basis:
     """What a window's scores were computed from, oldest first: only what took part. Windows that overlap share the
     tokens themselves."""
 
     video: tuple[Token, ...] = ()
     audio: tuple[Token, ...] = ()
+    text: tuple[ReadWord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +319,8 @@ class Geometry:
     """How a checkpoint wants media cut: the numbers a window depends on, all from the checkpoint.
 
     `frame_rates` are the sampling rates it takes (frames a second), the first the default on a CPU and the last on a
-    GPU; a patch is `patch_samples` at `sample_rate`, one every `patch_hop_ns`.
+    GPU; a patch is `patch_samples` at `sample_rate`, one every `patch_hop_ns`. reads_text: words that are said take
+    part. reads_people: who is in the pictures does.
     """
 
     window_ns: int
@@ -287,6 +330,8 @@ class Geometry:
     sample_rate: int
     patch_samples: int
     patch_hop_ns: int
+    reads_text: bool = False
+    reads_people: bool = False
 
     @property
     def patch_ns(self) -> int:

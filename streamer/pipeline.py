@@ -11,19 +11,21 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 from streamer.answer import shed
 from streamer.channel import Channel, ChannelClosed, ChannelStatistics
 from streamer.clock import Clock
 from streamer.ledger import Ledger, Publishing
 from streamer.media import (
+    WORDS_REACH_NS,
     AudioChunk,
     Effort,
     EpochStart,
     Frame,
     Geometry,
     Progress,
+    SaidWord,
     SourceEvent,
     SourceState,
     SourceStats,
@@ -69,6 +71,10 @@ class Ear(Protocol):
     def feed(self, chunk: AudioChunk) -> None: ...
 
     def end(self) -> None: ...
+
+    def words(self, start_ns: int, end_ns: int) -> tuple[SaidWord, ...]:
+        """What was said in this stretch of the running epoch, as far as it has settled, oldest first."""
+        ...
 
 
 # What a source leaves out at each level of the degrade ladder, and the name of it.
@@ -143,20 +149,35 @@ class LiveStream:
         steps = list(STEPS[: self.level])
         if self._looks and "people" in _EFFORTS[self.level][1]:
             steps.insert(steps.index("keyframes"), "people")
-        return [*steps, "speech"] if self._is_deaf else steps
+        return [*steps, "speech"] if self._listens != "all" else steps
 
     @property
-    def _is_deaf(self) -> bool:
-        """Whether speech is wanted and not listened to."""
+    def _listens(self) -> Literal["all", "late", "not"]:
+        """How much of what is wanted of speech is done: `late` is without the words that settle before an utterance
+        ends."""
         if self._ear is None:
-            return False
+            return "all"
         hearing = self._ear.hearing
-        return hearing is None or hearing.shed
+        if hearing is None or hearing.shed:
+            return "not"
+        return "all" if hearing.partials else "late"
 
     # -- life ---------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin in the background; the first word of it is that it is connecting."""
+        if self._around.geometry.reads_text and self._ear is None:
+            log.warning(
+                "stream %s: the model reads what is said, and nobody listens here: it labels without; `speech: true` "
+                "in the stream's entry has it listened to",
+                self.name,
+            )
+        if self._around.geometry.reads_people and not self._looks:
+            log.warning(
+                "stream %s: the model reads who is in the picture, and nobody looks for people here: it labels "
+                "without; `people: presence` in the stream's entry has them looked for",
+                self.name,
+            )
         self._turn("connecting", None)
         self._task = asyncio.create_task(self._run(), name=f"stream:{self.name}")
 
@@ -311,16 +332,21 @@ class LiveStream:
             if (step != "video" or not window.pictures) and (step != "people" or self._looks):
                 self._eased_until_ns[step] = window.end_ns
         if self._ear is not None:
-            window = self._heard(window)
+            window = self._heard(self._ear, window)
         steps = tuple(step for step, until_ns in self._eased_until_ns.items() if until_ns > window.start_ns)
         return replace(window, degraded=steps) if steps else window
 
-    def _heard(self, window: Window) -> Window:
-        """`window` with the part of it in which speech was listened to: that of its sound, or nothing."""
+    def _heard(self, ear: Ear, window: Window) -> Window:
+        """`window` with the part of it in which speech was listened to: that of its sound, or nothing; and with the
+        words that the network reads."""
+        if self._around.geometry.reads_text:
+            window = replace(window, words=ear.words(window.start_ns - WORDS_REACH_NS, window.end_ns))
         if not window.coverage.audio:
             return window
-        if self._is_deaf:
+        listens = self._listens
+        if listens != "all":
             self._eased_until_ns["speech"] = window.end_ns
+        if listens == "not":
             return window
         return replace(window, coverage=replace(window.coverage, text=window.coverage.audio))
 

@@ -221,7 +221,7 @@ class Service:
             admits_all=lambda: self.config.admission == "degrade",
             open_source=self._open_source,
             look=lookout.watch,
-            listening=self._listens(store),
+            listening=self._listens(store, engine),
         )
         graphs = Graphs(*engine.why_graphs)
         labels = [(label.name, label.modalities) for label in engine.labels]
@@ -229,9 +229,10 @@ class Service:
         self._registry = await stack.enter_async_context(answering(parts, self._fail))
         self._engine = engine
 
-    def _listens(self, store: Store) -> Listening:
+    def _listens(self, store: Store, engine: Engine) -> Listening:
         speech = self.config.speech
-        made = ListeningParts(speech, self._clock, Captions(store), desk_of(speech, self._options.weights))
+        desk = desk_of(speech, self._options.weights)
+        made = ListeningParts(speech, self._clock, Captions(store), desk, engine.geometry.reads_text)
         listening = Listening(made)
         listening.watch(self._metrics)
         return listening

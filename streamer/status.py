@@ -142,7 +142,7 @@ class Publication(Struct, frozen=True, kw_only=True):
 
 
 class Moment(Struct, frozen=True, kw_only=True):
-    """A picture or a piece of sound of a window: `start` to `end` (RFC 3339) is what it stands for.
+    """A picture, a piece of sound or a word of a window: `start` to `end` (RFC 3339) is what it stands for.
 
     score: the label's probability in it alone, before calibration. `mass`: its part in what the window's label rests
     on; the masses of a modality add up to 1, or are all 0 where the modality has no say in the label.
@@ -170,8 +170,9 @@ class HeatMap(Struct, frozen=True, kw_only=True):
 class Why(Struct, frozen=True, kw_only=True):
     """What one label of one segment rests on.
 
-    share: as in the segment. `video`, `audio`: the window's moments, oldest first. `heat`: over the picture that counts
-    most; None where `note` says why (no picture may be shown, none is kept, none took part).
+    share: as in the segment. `video`, `audio`, `text`: the window's moments, oldest first; of words only when they were
+    said, which may be before the window. `heat`: over the picture that counts most; None where `note` says why (no
+    picture may be shown, none is kept, none took part).
     """
 
     stream: str
@@ -184,5 +185,6 @@ class Why(Struct, frozen=True, kw_only=True):
     share: Share
     video: list[Moment]
     audio: list[Moment]
+    text: list[Moment] = []
     heat: HeatMap | None = None
     note: str | None = None

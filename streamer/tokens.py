@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models import people
 from streamer.clock import NS_PER_S
-from streamer.media import Patch, Picture, Sighting, Token
+from streamer.media import Patch, Picture, ReadWord, SaidWord, Sighting, Token
+
+_EASED_S = 1.0
 
 
 @dataclass(slots=True)
@@ -63,6 +66,19 @@ class StreamTokens:
         while len(self.sightings) > len(self.video.holds):
             del self.sightings[min(self.sightings)]
 
+    def people_at(self, picture: Picture, *, eased: bool) -> NDArray[np.float32]:
+        """Who is in a picture, as models.people tells them: those who were seen in it or, as long as nothing changed,
+        last before it. `eased`: they are not looked for in every picture that changed, so a second later nothing is
+        known."""
+        before = [index for index in self.sightings if index <= picture.index]
+        if not before:
+            return np.zeros(people.WIDTH, np.float32)
+        last = self.sightings[max(before)]
+        age_s = (picture.media_ns - last.media_ns) / NS_PER_S
+        if eased and age_s > _EASED_S:
+            return np.zeros(people.WIDTH, np.float32)
+        return people.numbers(last.aspect, last.scores, last.boxes, last.points, age_s)
+
 
 @dataclass(frozen=True, slots=True)
 class Fed:
@@ -89,3 +105,33 @@ class Fed:
     def feeds(self, name: str) -> dict[str, NDArray[np.float32]]:
         """By the names of the fusion's inputs."""
         return {name: self.tokens, f"{name}_mask": self.mask, f"{name}_when": self.when}
+
+
+@dataclass(frozen=True, slots=True)
+class FedWords:
+    """The words of a batch as the fusion takes them: numbers int64 `[B, N]`, their mask `[B, N]`, and when each was
+    said, `[B, N]`, seconds from its window's start."""
+
+    numbers: NDArray[np.int64]
+    mask: NDArray[np.float32]
+    when: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, read: Sequence[Sequence[ReadWord]], starts_ns: Sequence[int]) -> FedWords:
+        """Those of each window, and when it starts."""
+        shape = len(read), max(1, *map(len, read))
+        fed = cls(np.zeros(shape, np.int64), np.zeros(shape, np.float32), np.zeros(shape, np.float32))
+        for row, (words, start_ns) in enumerate(zip(read, starts_ns, strict=True)):
+            fed.numbers[row, : len(words)] = [word.number for word in words]
+            fed.when[row, : len(words)] = [word.seconds_from(start_ns) for word in words]
+            fed.mask[row, : len(words)] = 1.0
+        return fed
+
+    def feeds(self) -> dict[str, NDArray[np.float32] | NDArray[np.int64]]:
+        """By the names of the fusion's inputs."""
+        return {"text": self.numbers, "text_mask": self.mask, "text_when": self.when}
+
+
+def as_read(words: Sequence[SaidWord], numbers: Mapping[str, int]) -> tuple[ReadWord, ...]:
+    """Words by their numbers; 0 for one that has none."""
+    return tuple(ReadWord(numbers.get(word.text, 0), word.start_ns, word.end_ns) for word in words)

@@ -44,6 +44,7 @@ class ScriptedDesk:
         self.ended: list[str] = []
         self.level = 0
         self.shed = False
+        self.partials = True
 
     async def start(self) -> None:
         self.starts += 1
@@ -68,7 +69,7 @@ class ScriptedDesk:
         self.level = level
 
     def hearing(self, stream: str) -> Hearing:
-        return Hearing(shed=self.shed, shed_ns=2 * S if self.shed else 0)
+        return Hearing(shed=self.shed, shed_ns=2 * S if self.shed else 0, partials=self.partials)
 
 
 class KeptCaptions:
@@ -89,11 +90,11 @@ class KeptCaptions:
 
 
 class Room:
-    def __init__(self, config: SpeechConfig) -> None:
+    def __init__(self, config: SpeechConfig, *, reads: bool = False) -> None:
         self.clock = ManualClock(100 * S)
         self.captions = KeptCaptions()
         self.desks: list[ScriptedDesk] = []
-        self.listening = Listening(ListeningParts(config, self.clock, self.captions, self._desk))
+        self.listening = Listening(ListeningParts(config, self.clock, self.captions, self._desk, reads))
         self.spoken: list[tuple[str, Spoken]] = []
         self.listening.deliver = lambda stream, spoken: self.spoken.append((stream, spoken))
         self.level = 0
@@ -125,8 +126,8 @@ class Room:
 
 
 @asynccontextmanager
-async def room(**config: object) -> AsyncIterator[Room]:
-    made = Room(SpeechConfig(**config))  # type: ignore[arg-type]
+async def room(*, reads: bool = False, **config: object) -> AsyncIterator[Room]:
+    made = Room(SpeechConfig(**config), reads=reads)  # type: ignore[arg-type]
     running = asyncio.create_task(made.listening.run(lambda listens: made.level if listens else 0))
     try:
         yield made
@@ -246,3 +247,32 @@ async def test_utterances_of_two_services_have_different_numbers() -> None:
     later = ManualClock(100 * S, HostClock().wall_ns())
     second = Listening(ListeningParts(SpeechConfig(), later, KeptCaptions(), ScriptedDesk))
     assert second._first > first.listening._first + 1_000_000
+
+
+async def test_settled_words_can_be_read() -> None:
+    """Where the network reads, an ear has the words that have settled, unmasked; those that are taken back go, and
+    where it reads none there are none."""
+    async with room(reads=True) as made:
+        ear, other = made.ear("door"), made.ear("yard")
+        await made.on()
+
+        def read() -> list[str]:
+            return [word.text for word in ear.words(95 * S, 97 * S)]
+
+        made.hear("The dog barks", final=False, settled=2)
+        await eventually(lambda: read() == ["the", "dog"])
+        made.hear("The dog barked at 13800138000", final=True)
+        await eventually(lambda: read() == ["the", "dog", "barked", "at", "13800138000"])
+        made.hear("thank you", final=False, settled=1, utterance=2)
+        await eventually(lambda: "thank" in read())
+        made.hear("", final=True, utterance=2)
+        await eventually(lambda: "thank" not in read())
+        assert not other.words(0, 200 * S) and not ear.words(97 * S, 200 * S)
+        ear.begin(EpochStart("reconnect", 99 * S, 1_000 * S))
+        assert read() == []
+    async with room() as made:
+        ear = made.ear("door")
+        await made.on()
+        made.hear("the dog", final=True)
+        await eventually(lambda: len(made.spoken) == 1)
+        assert ear.words(0, 200 * S) == ()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import json
 import os
 import tempfile
+import threading
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.learning.errors import LearningError
-from models.weights import Weights, WeightsFetchError, cache_dir, fetch
+from models.weights import Progress as Fetching
+from models.weights import Weights, WeightsFetchError, cache_dir
+from models.whisper import fetch_roles
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -31,12 +35,18 @@ class Sources:
     weights: Weights | None = None
 
     @classmethod
-    def usual(cls, weights_folder: Path | None = None) -> Sources:
-        """The user's cache folder and the published weights. LearningError where those can't be had."""
+    def usual(
+        cls, weights_folder: Path | None = None, roles: Collection[str] = (), progress: Fetching | None = None
+    ) -> Sources:
+        """The user's cache folder and the published weights, those of `roles` (models.learning.keep.frozen) among them.
+        LearningError where those can't be had."""
         try:
-            return cls(cache_dir(), fetch(weights_folder))
+            weights = fetch_roles(roles, weights_folder, progress)
         except WeightsFetchError as error:
             raise LearningError(str(error)) from error
+        if not set(roles) <= set(weights.files):
+            raise LearningError(" ".join(weights.missing.values()))
+        return cls(cache_dir(), weights)
 
 
 class Store:
@@ -112,4 +122,14 @@ def content_digest(path: Path) -> str:
 
 def code_digest(*parts: Callable[..., Any] | type) -> str:
     """A short digest of functions' and classes' source text: edited code makes anew what was made by it."""
-    return hashlib.sha256("\n".join(inspect.getsource(part) for part in parts).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(_source(part) for part in parts).encode()).hexdigest()[:16]
+
+
+_reading = threading.Lock()
+
+
+@functools.cache
+def _source(part: Callable[..., Any] | type) -> str:
+    # To find a class its whole file is parsed, and CPython 3.11 fails where two threads parse at once (gh-106905).
+    with _reading:
+        return inspect.getsource(part)

@@ -164,7 +164,7 @@ class Dataset:
             if "audio" not in self._modalities:
                 return video, nothing
             assert self.recipe.audio is not None
-            if self.recipe.audio.encoder == "yamnet":
+            if not self._is_patched:
                 return video, self._maker.patches(clip)
             if self._degrade is not None and self._degrade.snr_db is not None:
                 return video, Items(self._maker.heard(clip), nothing.when)

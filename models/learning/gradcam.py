@@ -52,7 +52,8 @@ def frozen_cam(network: Network, encoded: Mapping[str, Part], task: Task, label:
         parts = {**encoded, "video": encoded["video"].of(token)}
         said = score_of(network, label, task)(parts) if task != "numbers" else _number(network, parts, label)
         (slope,) = torch.autograd.grad(said.sum(), [token])
-    heat = torch.relu((slope[0][:, :, None, None] * features).sum(dim=1))
+    of_picture = slope[0][:, : features.shape[1], None, None]  # beside which may stand its people
+    heat = torch.relu((of_picture * features).sum(dim=1))
     return _to_one(heat * encoded["video"].mask[0][:, None, None])
 
 

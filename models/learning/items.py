@@ -2,8 +2,9 @@
 
     lips, resnet18    pictures as the encoder's `prepare` makes them of live ones, with a margin around where the recipe
                       moves them in training
-    efficientnet      tokens of the live encoder, whose pictures are whole
-    yamnet            tokens of the live encoder, one each 0.48 s; a shorter sound is padded with silence
+    efficientnet      tokens of the live encoder, whose pictures are whole; and, where the recipe says so, the people in
+                      them (models.people), looked for as live: in the pictures that changed
+    yamnet, whisper   tokens of the live encoder, one each 0.48 s; a shorter sound is padded with silence
     speech            the sound itself, cut into patches when a batch is made
 
 Frozen encoders are run once, not every epoch: where a recipe changes what they see or hear, each clip is kept in
@@ -24,7 +25,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models import audio, data, frame
+from models import audio, data, frame, looks, movenet, people, whisper, whisper_encoder
+from models.changes import Changes
 from models.config import Geometry
 from models.crop import Crop
 from models.features import SAMPLE_RATE
@@ -33,7 +35,8 @@ from models.learning.augment import Degrade, Noises
 from models.learning.cache import Sources, Store, code_digest, content_digest
 from models.learning.clips import Clip
 from models.learning.errors import LearningError
-from models.learning.recipe import Recipe, VideoRecipe
+from models.learning.recipe import AugmentRecipe, Recipe, VideoRecipe
+from models.weights import Weights, cache_dir
 
 VARIANTS = 6
 """Forms of a clip that are kept for a frozen encoder, the clip as it is among them."""
@@ -68,6 +71,7 @@ class ItemMaker:
         self._store = Store(sources.cache / "features")
         self._geometry = Geometry()
         self._encode: dict[str, Callable[[Tensor], Tensor]] = {}
+        self._found: looks.Finder | None = None
         self._once = threading.Lock()
         _check(recipe)
         self._prepare, self.margin = _preparer(recipe) if recipe.video else (nn.Identity(), 0)
@@ -103,14 +107,23 @@ class ItemMaker:
         return self._kept(fields, lambda: self._prepared(clip, video))
 
     def patches(self, clip: Clip) -> Items:
-        """Tokens of the sound, float16 `[V, N, 1024]`."""
+        """Tokens of the sound, float16 `[V, N, W]`: 1024 wide of yamnet, 2048 of whisper."""
+        assert self._recipe.audio is not None
+        kind = self._recipe.audio.encoder
         changes = augment.changes_sound(self._recipe.augment) and self._degrade is None
-        fields = self._fields(clip, "yamnet") | {
-            "weights": self._weights("audio"),
+        fields = self._fields(clip, kind) | {
+            "weights": self._weights(_HEARD_BY[kind]),
             "changes": self._sound_fields() if changes else {},
             "noise": self._noise_fields(clip) if changes or self._snr_db is not None else {},
             "snr_db": self._snr_db,
-            "code": code_digest(data.sound, data._in_time, ItemMaker.patches, ItemMaker._heard_tokens),
+            "code": code_digest(
+                data.sound,
+                data._in_time,
+                *_HEARD_HOW[kind],
+                ItemMaker.patches,
+                ItemMaker._heard_tokens,
+                ItemMaker._placed,
+            ),
         }
         return self._kept(fields, lambda: self._heard_tokens(clip, VARIANTS if changes else 1))
 
@@ -118,18 +131,33 @@ class ItemMaker:
         # As decoded: bands without any sound tell rounded samples apart.
         heard = data.sound(*_place(clip)) if clip.media else np.zeros(0, np.float32)
         heard, recipe, tokens, count = self._degraded(heard, clip), self._recipe.augment, [], 0
+        assert self._recipe.audio is not None
+        role = _HEARD_BY[self._recipe.audio.encoder]
+        width = whisper_encoder.WIDTH if role == whisper.ROLE else self._geometry.audio_width
         for variant in range(variants):
             changed = heard
             if variant:
                 rng = augment.clip_rng(clip.name, f"sound {variant}")
-                changed = augment.change_sound(heard, recipe, self._noises, rng)
+                changed, kept = self._placed(heard, rng)
+                changed = augment.change_sound(changed, kept, self._noises, rng)
                 changed = augment.mask_sound(changed, recipe.bands, recipe.frames, rng)
             patches = _cut(changed, self._geometry)
             count = len(patches)
-            tokens.append(self._encoded("audio", patches, self._geometry.audio_width))
+            tokens.append(self._encoded(role, patches, width))
         first_s = np.arange(count) * (self._geometry.patch_hop_ns / 1e9)
         middle_s = self._geometry.patch_samples / self._geometry.sample_rate / 2
         return {"x": np.stack(tokens), "when": (first_s + middle_s).astype(np.float32)}
+
+    def _placed(
+        self, heard: NDArray[np.float32], rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], AugmentRecipe]:
+        """A sound that fills no patch, whole, as late in one as the recipe shifts and there is room, for live it may
+        begin anywhere; and what else is to be changed of it. Others as they are."""
+        recipe, room = self._recipe.augment, self._geometry.patch_samples - len(heard)
+        if not len(heard) or room <= 0 or not recipe.sound_shift_s:
+            return heard, recipe
+        late = round(rng.uniform(0.0, min(recipe.sound_shift_s * SAMPLE_RATE, room)))
+        return np.pad(heard, (late, room - late)), dataclasses.replace(recipe, sound_shift_s=0.0)
 
     def _picture_tokens(self, clip: Clip, video: VideoRecipe) -> Items:
         recipe = self._recipe.augment
@@ -141,7 +169,38 @@ class ItemMaker:
             "changes": {name: getattr(recipe, name) for name in names} | self._forms(clip) if changes else {},
             "code": code_digest(data.pictures, data._squashed, ItemMaker._seen_tokens),
         }
-        return self._kept(fields, lambda: self._seen_tokens(clip, video, VARIANTS if changes else 1))
+        seen = self._kept(fields, lambda: self._seen_tokens(clip, video, VARIANTS if changes else 1))
+        if not video.people:
+            return seen
+        beside = np.broadcast_to(self._people(clip, video).astype(np.float16), (*seen.x.shape[:2], people.WIDTH))
+        return Items(np.concatenate([seen.x, beside], axis=-1), seen.when)
+
+    def _people(self, clip: Clip, video: VideoRecipe) -> NDArray[np.float32]:
+        """Who is in each of the pictures, float32 `[N, models.people.WIDTH]`."""
+        fields = self._fields(clip, "people") | {
+            "rate": video.rate,
+            "size": video.size,
+            "weights": self._weights("people"),
+            "code": code_digest(data.sampled, data.scaled, Changes, looks.seen_in, looks.look_of, *_PEOPLE),
+        }
+        return self._store.get(fields, lambda: {"x": self._seen_people(clip, video)})["x"]
+
+    def _seen_people(self, clip: Clip, video: VideoRecipe) -> NDArray[np.float32]:
+        if clip.media is None:
+            return np.zeros((0, people.WIDTH), np.float32)
+        path, start_s, end_s = _place(clip)
+        return looks.seen_in(path, self._finder(), video.rate, video.size, start_s, end_s)
+
+    def _finder(self) -> looks.Finder:
+        with self._once:
+            if self._found is None:
+                weights = self._sources.weights
+                assert weights is not None  # _weights has said so else
+                try:
+                    self._found = looks.Finder(movenet.graph_of(weights.files["people"], cache_dir()))
+                except movenet.MoveNetError as error:
+                    raise LearningError(str(error)) from error
+            return self._found
 
     def _seen_tokens(self, clip: Clip, video: VideoRecipe, variants: int) -> dict[str, NDArray[Any]]:
         seen = self._pictures(clip, video)
@@ -180,9 +239,7 @@ class ItemMaker:
             if role not in self._encode:
                 weights = self._sources.weights
                 assert weights is not None  # _weights has said so else
-                self._encode[role] = (
-                    frame.load(weights.frame).folded() if role == "frame" else audio.load(weights.audio)
-                )
+                self._encode[role] = _LOAD[role](weights)
             return self._encode[role]
 
     def _kept(self, fields: Mapping[str, Any], make: Callable[[], Mapping[str, NDArray[Any]]]) -> Items:
@@ -194,7 +251,7 @@ class ItemMaker:
         return {"kind": kind, "media": digest, "start": clip.start_s, "end": clip.end_s}
 
     def _weights(self, role: str) -> str:
-        if self._sources.weights is None:
+        if self._sources.weights is None or role not in self._sources.weights.sha256:
             raise LearningError("frozen encoders need the pretrained weights; bring them with: streamer weights")
         return self._sources.weights.sha256[role]
 
@@ -210,6 +267,17 @@ class ItemMaker:
         return self._forms(clip) | {"files": [content_digest(path) for path in self._noises.files]}
 
 
+_HEARD_BY = {"yamnet": "audio", "whisper": whisper.ROLE}
+_HEARD_HOW: Mapping[str, tuple[Callable[..., Any], ...]] = {
+    "yamnet": (),
+    "whisper": (whisper_encoder.WhisperEncoder, whisper_encoder.WhisperMel, whisper_encoder.slaney_weights),
+}
+_LOAD: Mapping[str, Callable[[Weights], Callable[[Tensor], Tensor]]] = {
+    "frame": lambda weights: frame.load(weights.frame).folded(),
+    "audio": lambda weights: audio.load(weights.audio),
+    whisper.ROLE: lambda weights: whisper_encoder.load(weights.files[whisper.ROLE]),
+}
+_PEOPLE = (people.found, people.apart, people.numbers, people.newest)
 _CHANGES = (
     augment.change_sound,
     augment.add_noise,
@@ -251,6 +319,15 @@ def _check(recipe: Recipe) -> None:
         return
     if video.change and video.encoder != "efficientnet":
         raise LearningError(f"video: change is of frozen tokens; leave it out, {video.encoder} learns it")
+    if video.smoothness and (video.encoder != "efficientnet" or video.change):
+        raise LearningError("video: smoothness is of frozen tokens, in place of change; leave one of them out")
+    if video.people and video.encoder != "efficientnet":
+        raise LearningError(f"video: people are read beside frozen tokens; leave people out, or {video.encoder}")
+    moved = augment.margin_of(recipe.augment) or recipe.augment.flip or recipe.augment.cutout
+    if video.people and moved:
+        raise LearningError(
+            "video: people stand where they are found; leave augment.scale, shift, flip and cutout out, or people"
+        )
     if video.encoder == "efficientnet" and (video.crop != WHOLE or video.size != geometry.frame_size):
         raise LearningError(
             f"video: efficientnet sees whole pictures of {geometry.frame_size} pixels, as live; leave crop and size out"

@@ -111,7 +111,8 @@ def judge(name: str, folder: Path, ask: Ask, weights: Path | None = None, report
 
 def sources_for(recipe: Recipe, weights: Path | None) -> Sources:
     """The user's cache folder and, where a recipe reads tokens of the frozen encoders, the pretrained weights."""
-    return Sources.usual(weights) if keep.frozen(recipe) else Sources(cache_dir())
+    roles = keep.frozen(recipe)
+    return Sources.usual(weights, roles) if roles else Sources(cache_dir())
 
 
 def locate(name: str) -> Path:

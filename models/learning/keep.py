@@ -24,7 +24,9 @@ from models.learning.calibration import Calibration
 from models.learning.errors import LearningError
 from models.learning.network import Network, Outline
 from models.learning.recipe import Recipe, as_document, parse
-from models.packages import PACKAGES
+from models.packages import holding
+from models.whisper import JOINED_SHA256
+from models.whisper import ROLE as WHISPER_ROLE
 
 LEARNED = "learned"
 PRETRAINED = "pretrained"
@@ -105,7 +107,11 @@ def save_checkpoint(path: Path, network: Network, learned: Learned) -> None:
         "vocabulary": _json(list(learned.vocabulary)),
         "data": _json(learned.data),
     }
-    tensors.write(path, network.state_dict(), header)
+    stored = network.state_dict()
+    if recipe.train.stored == "float16":
+        # Vectors are few, and variances of batch norms may be larger than half precision can say.
+        stored = {name: each.half() if each.ndim > 1 else each for name, each in stored.items()}
+    tensors.write(path, stored, header)
 
 
 def read_learned(path: Path) -> Learned:
@@ -173,14 +179,19 @@ def geometry(recipe: Recipe, outline: Outline, network: Network) -> Geometry:
 
 
 def frozen(recipe: Recipe) -> dict[str, str]:
-    """SHA-256 by role ("frame", "audio") of the weight files whose tokens the network reads; none where it carries its
-    own encoders."""
+    """SHA-256 by role ("frame", "audio", "whisper", "people") of the weight files by which what the network reads is
+    made; none where it carries its own encoders."""
     roles = set()
     if recipe.video is not None and recipe.video.encoder == "efficientnet":
         roles.add("frame")
     if recipe.audio is not None and recipe.audio.encoder == "yamnet":
         roles.add("audio")
-    return {file.role: file.sha256 for package in PACKAGES for file in package.files if file.role in roles}
+    if recipe.video is not None and recipe.video.people:
+        roles.add("people")
+    digests = {file.role: file.sha256 for package in holding(roles) for file in package.files if file.role in roles}
+    if recipe.audio is not None and recipe.audio.encoder == "whisper":
+        digests[WHISPER_ROLE] = JOINED_SHA256
+    return digests
 
 
 def versions() -> dict[str, str]:
@@ -196,7 +207,8 @@ def _code() -> list[str]:
     """The modules that compute what a network says, as models.checkpoint.source_key takes them."""
     package = Path(__file__).parents[1]
     fusions = sorted(str(path.relative_to(package)) for path in (package / "fusion").glob("*.py"))
-    encoders = ("frozen", "text", "lips", "speech", "resnet", "recurrent", "decoder", "features", "encoders")
+    encoders = ["frozen", "text", "lips", "speech", "resnet", "recurrent", "decoder", "features", "encoders"]
+    encoders += ["people", "people_encoder", "whisper_encoder"]
     return [*fusions, *(f"{name}.py" for name in encoders if (package / f"{name}.py").is_file()), "learning/network.py"]
 
 

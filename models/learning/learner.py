@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from models.learning.calibration import Calibration
 from models.learning.errors import LearningError
 from models.learning.keep import start_from
 from models.learning.network import Network
+from models.learning.partners import Partners
 from models.learning.predict import to_device
 from models.learning.recipe import Recipe
 from models.learning.sets import Data
@@ -48,6 +49,8 @@ class Learner:
         self._clips = min(len(data.train), recipe.train.batch * recipe.train.accumulate)
         self.steps = len(data.train) // self._clips
         self._ahead = Ahead(self._batches, beside=device.type == "cuda" if beside is None else beside)
+        others = recipe.train.processes - 1 if device.type == "cpu" else 0
+        self._partners = Partners(others, self.network, self._share) if others > 0 else None
 
     @property
     def kept(self) -> Network:
@@ -62,16 +65,15 @@ class Learner:
         """
         recipe = self._recipe.train
         following = (epoch, inside + 1) if inside + 1 < self.steps else (epoch + 1, 0)
-        seed, batches = self._ahead.take((epoch, inside), following)
-        torch.manual_seed(seed)
+        if self._partners is not None:
+            self._partners.ask((epoch, inside))
+        made = self._ahead.take((epoch, inside), following)
         factor = optimiser.schedule(done, epochs * self.steps, round(recipe.warm_up * self.steps))
         optimiser.set_rate(self.optimiser, factor)
         self.optimiser.zero_grad()
-        whole = 0.0
-        for batch in batches:
-            loss = self._of(to_device(batch, self.device)).sum() / self._clips
-            loss.backward()  # type: ignore[no-untyped-call]
-            whole += float(loss.detach())
+        whole = self._backward(*made)
+        if self._partners is not None:
+            whole += self._partners.add()
         factors = self.balance.hold(self.network)
         limit = recipe.clip if recipe.clip > 0 else math.inf
         norm = float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit))
@@ -87,26 +89,47 @@ class Learner:
         return {"loss": whole, "rate": factor * recipe.rate, "norm": norm, **held}
 
     def close(self) -> None:
-        """Ends what makes batches beside the steps."""
+        """Ends what works beside the steps."""
         self._ahead.close()
+        if self._partners is not None:
+            self._partners.close()
 
-    def _batches(self, at: tuple[int, int]) -> tuple[int, list[Batch]]:
-        """For a step of an epoch: the seed of what the network draws, and its batches, on the CPU."""
+    def _backward(self, seed: int, batches: Sequence[Batch]) -> float:
+        """Fills the gradients, and gives the loss."""
+        torch.manual_seed(seed)
+        whole = 0.0
+        for batch in batches:
+            loss = self._of(to_device(batch, self.device)).sum() / self._clips
+            loss.backward()  # type: ignore[no-untyped-call]
+            whole += float(loss.detach())
+        return whole
+
+    def _share(self, at: tuple[int, int], share: int) -> float:
+        """What another process does of a step."""
+        return self._backward(*self._batches(at, share))
+
+    def _batches(self, at: tuple[int, int], share: int = 0) -> tuple[int, list[Batch]]:
+        """For a step of an epoch and a process's share of it: the seed of what the network draws, and its batches, on
+        the CPU."""
         recipe, (epoch, inside) = self._recipe.train, at
         # From 1: numpy takes (seed, epoch) and (seed, epoch, 0) for the same, and the first is the order's.
-        rng = np.random.default_rng([recipe.seed, epoch, inside + 1])
+        rng = np.random.default_rng([recipe.seed, epoch, inside + 1, share][: 4 if share else 3])
         seed = int(rng.integers(1 << 62))
         chosen = self._order(epoch)[inside * self._clips : (inside + 1) * self._clips]
-        pieces = [chosen[first : first + recipe.batch] for first in range(0, len(chosen), recipe.batch)]
+        whole = [chosen[first : first + recipe.batch] for first in range(0, len(chosen), recipe.batch)]
+        count = recipe.processes if self._partners is not None else 1
+        pieces = [mine for piece in whole if (mine := piece[share::count])]
         return seed, [dropped(self._train.batch(piece, rng), recipe.modality_dropout, rng) for piece in pieces]
 
     def _of(self, batch: Batch) -> Tensor:
         """The loss of each clip, float32 `[B]`."""
         recipe, network = self._recipe, self.network
-        tokens = self._tokens(batch)
+        encoded = self._encoded(batch)
+        if network.aligned is not None and batch.times is not None:
+            return self._of_aligned(encoded, batch)
+        tokens = {name: network.encoder(name).tokens(part) for name, part in encoded.items()}
         if network.decoder is not None:
-            memory = network.fusion.memory(tokens)
-            told: Tensor = network.decoder.loss(memory, batch.target, batch.times)  # type: ignore[operator]
+            told: Tensor = network.decoder.loss(network.fusion.memory(tokens), batch.target, batch.times)  # type: ignore[operator]
             return told
         logits: Tensor = network.fusion(tokens)
         self.balance.watch(network, tokens, batch.target)
@@ -118,18 +141,35 @@ class Learner:
             return loss
         return batch.mixed.weight * loss + (1 - batch.mixed.weight) * self._loss(logits, batch.mixed.target)
 
-    def _tokens(self, batch: Batch) -> dict[str, Part]:
-        """Items by modality -> tokens. In mixed precision is what sees one item at a time, where the time goes;
+    def _of_aligned(self, encoded: Mapping[str, Part], batch: Batch) -> Tensor:
+        """Of a sequence whose symbols have times. What looks at a few items learns from what is said at each moment
+        alone: from what a decoder that knows nothing yet sends back it learns several times slower."""
+        network = self.network
+        assert network.decoder is not None and network.aligned is not None
+        tokens, known = {}, {}
+        for name, part in encoded.items():
+            local = network.encoder(name).local(part)
+            if local is None:
+                tokens[name] = network.encoder(name).tokens(part)
+            else:
+                known[name] = local
+                tokens[name] = network.encoder(name).tokens_of_local(local.of(local.x.detach()))
+        told: Tensor = network.decoder.loss(network.fusion.memory(tokens), batch.target, batch.times)  # type: ignore[operator]
+        lost: Tensor = network.aligned.loss(known, batch.target, batch.times)  # type: ignore[operator]
+        return told + self._recipe.sequence.align * lost
+
+    def _encoded(self, batch: Batch) -> dict[str, Part]:
+        """Items by modality -> encoded items. In mixed precision is what sees one item at a time, where the time goes;
         recurrences, fusion and loss stay in float32."""
         mixed = self._recipe.train.precision == "bf16"
-        tokens = {}
+        found = {}
         for name, part in batch.parts.items():
             if name in self.network.encoders:
                 encoder = self.network.encoder(name)
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
                     encoded = encoder.encode(part)
-                tokens[name] = encoder.tokens(encoded.of(encoded.x.float()))
-        return tokens
+                found[name] = encoded.of(encoded.x.float())
+        return found
 
     def _order(self, epoch: int) -> Sequence[int]:
         """The clips of an epoch: each once, or drawn by how rare its names are."""

@@ -24,11 +24,13 @@ class Outline:
 
 
 class Network(nn.Module):
-    """See the module. `encoders` by modality; `decoder` is None but for sequences."""
+    """See the module. `encoders` by modality; `decoder` is None but for sequences, `aligned` but for those that
+    are asked what is said when."""
 
     encoders: nn.ModuleDict
     fusion: Fusion
     decoder: nn.Module | None
+    aligned: nn.Module | None
 
     def __init__(self, recipe: Recipe, outline: Outline) -> None:
         super().__init__()
@@ -43,11 +45,16 @@ class Network(nn.Module):
             memory=recipe.task == "sequence",
         )
         self.fusion = _fusion(recipe, size)
-        self.decoder = None
+        self.decoder = self.aligned = None
         if recipe.task == "sequence":
             from models.decoder import SequenceDecoder
 
             self.decoder = SequenceDecoder(recipe.fusion.width, outline.outputs, recipe.sequence)
+            widths = {name: self.encoder(name).local_width for name in recipe.modalities}
+            if recipe.sequence.align and any(widths.values()):
+                from models.aligned import Aligned
+
+                self.aligned = Aligned({name: width for name, width in widths.items() if width}, outline.outputs)
 
     def encoder(self, modality: str) -> Encoder:
         """The encoder of a modality; KeyError where there is none."""
@@ -85,6 +92,10 @@ def _encoder(modality: str, recipe: Recipe, outline: Outline) -> Encoder:
             return SpeechEncoder(width, recipe.augment.bands, recipe.augment.frames)
         from models.frozen import FrozenEncoder
 
+        if recipe.audio.encoder == "whisper":
+            from models.whisper_encoder import WIDTH
+
+            return FrozenEncoder("audio", width, item_width=WIDTH)
         return FrozenEncoder("audio", width)
     assert recipe.video is not None
     if recipe.video.encoder == "lips":
@@ -97,7 +108,12 @@ def _encoder(modality: str, recipe: Recipe, outline: Outline) -> Encoder:
         return ResNetEncoder(recipe.video, width)
     from models.frozen import FrozenEncoder
 
-    return FrozenEncoder("video", width, recipe.video.change)
+    pictures = FrozenEncoder("video", width, recipe.video.change, recipe.video.smoothness)
+    if not recipe.video.people:
+        return pictures
+    from models.people_encoder import PeopleEncoder
+
+    return PeopleEncoder(pictures)
 
 
 def _fusion(recipe: Recipe, size: FusionSize) -> Fusion:

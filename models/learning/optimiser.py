@@ -53,7 +53,8 @@ class Average:
     """The exponential moving average of a network's weights (Polyak & Juditsky, 1992), which validates and is kept.
 
     `network` holds it, in evaluation mode. In the first steps the decay is lower, so that the beginning is forgotten.
-    Statistics that a network keeps itself (of batch norms) are copied.
+    Statistics that a network keeps itself (of batch norms) are averaged alike: those of today's weights don't fit the
+    weights' mean, and while these still move fast a network with both knows next to nothing.
     """
 
     def __init__(self, network: Network, decay: float) -> None:
@@ -67,7 +68,10 @@ class Average:
         for mean, now in zip(self.network.parameters(), network.parameters(), strict=True):
             mean.lerp_(now, 1 - decay)
         for kept, now_kept in zip(self.network.buffers(), network.buffers(), strict=True):
-            kept.copy_(now_kept)
+            if kept.is_floating_point():
+                kept.lerp_(now_kept, 1 - decay)
+            else:
+                kept.copy_(now_kept)
 
 
 def optimiser_tensors(made: torch.optim.Optimizer) -> dict[str, Tensor]:

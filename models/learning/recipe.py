@@ -41,7 +41,9 @@ class VideoRecipe:
     (pictures, trained). rate: pictures a second. size: side of the square that whole pictures are squashed to, as live.
     crop: left, top, right, bottom of what is looked at, in fractions of the picture. pixels: side of what the encoder
     sees of it. change: of frozen tokens, what differs from the picture before is read, not what is seen: for what is
-    told by movement, where scenes would be learned by heart."""
+    told by movement, where scenes would be learned by heart. smoothness: of frozen tokens, how smoothly they change in
+    the window is read, and neither what is seen nor how much changes (models.motion). people: of frozen tokens, who is
+    in the picture, where and how they stand is read beside what is seen; live of streams that look for people."""
 
     encoder: Literal["efficientnet", "lips", "resnet18"] = "efficientnet"
     rate: int = 4
@@ -49,14 +51,16 @@ class VideoRecipe:
     crop: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
     pixels: int = 64
     change: bool = False
+    smoothness: bool = False
+    people: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class AudioRecipe:
-    """encoder: "yamnet" (frozen tokens of the live encoder), "speech" (log-mel every 10 ms in tokens of 40 ms,
-    trained)."""
+    """encoder: "yamnet" (frozen tokens of the live encoder, for sounds), "whisper" (those of an encoder of speech, for
+    what is said), "speech" (log-mel every 10 ms in tokens of 40 ms, trained)."""
 
-    encoder: Literal["yamnet", "speech"] = "yamnet"
+    encoder: Literal["yamnet", "whisper", "speech"] = "yamnet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +120,14 @@ class TrainRecipe:
     """How it is learned.
 
     optimiser Adam with decoupled weight decay, cosine schedule after `warm_up` epochs. `average`: decay of the moving
-    average of the weights, 0 for none. `patience`: epochs without a better validation score before it ends.
+    average of the weights, 0 for none. `patience`: epochs without a better validation score before it ends. `keep`: the
+    epoch of the best validation score, or the last, whatever it scores: where clips for validation are so few that the
+    score is chance (patience then has no say).
     `modality_dropout`: chance that a clip loses a modality (never all). `imbalance`: what is done about rare classes.
     `balance_modalities`: OGM-GE's strength, 0 for none. `precision`: bf16 computes in mixed precision.
-    `minutes`: it ends by then, whatever the epoch.
+    `minutes`: it ends by then, whatever the epoch. `processes`: share each batch on a CPU, for what is trained from
+    pictures or sound itself; batch norms see a share at a time. `stored`: the matrices of the checkpoint are
+    kept in that precision; what is kept is what is scored.
     """
 
     epochs: int = 40
@@ -132,20 +140,24 @@ class TrainRecipe:
     clip: float = 5.0
     average: float = 0.0
     patience: int = 10
+    keep: Literal["best", "last"] = "best"
     label_smoothing: float = 0.0
     modality_dropout: float = 0.0
     imbalance: Literal["none", "logit_adjustment", "balanced_sampling", "focal"] = "none"
     balance_modalities: float = 0.0
     precision: Literal["float32", "bf16"] = "float32"
     minutes: float = 0.0
+    processes: int = 1
+    stored: Literal["float32", "float16"] = "float32"
     seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SequenceRecipe:
     """For sequences: recurrent decoder with attention beside a CTC head, whose share of the loss is `ctc`; `beam` for
-    decoding. `cell`: of the recurrent networks. `align`: what a third loss counts, which asks at each moment for the
-    third of the symbol that is said then, where the data has times."""
+    decoding. `cell`: of the recurrent networks. `align`: what two more losses count, where the data has times: each
+    modality by itself is asked at each moment for the third of the symbol that is said then (models.aligned), and the
+    decoder to look there."""
 
     cell: Literal["gru", "lstm"] = "gru"
     ctc: float = 0.3

@@ -192,7 +192,7 @@ class _Run:
         # Of the same figure, which small sets often give, the one with the smaller loss is better.
         score = (figures[name] if more else -figures[name], -figures.get("loss", 0.0))
         self.journal.epoch(at.epoch + 1, at.step, figures)
-        better = at.best is None or score > at.best
+        better = at.best is None or score > at.best or self._recipe.train.keep == "last"
         if better:
             at.best, at.best_epoch, at.stale = score, at.epoch + 1, 0
             data, recipe = self._data, self._recipe
@@ -234,6 +234,8 @@ def _check(recipe: Recipe, data: Data) -> None:
         )
     if recipe.train.epochs < 1 or recipe.train.batch < 1 or recipe.train.accumulate < 1:
         raise LearningError("train: epochs, batch and accumulate must be at least 1")
+    if not 1 <= recipe.train.processes <= recipe.train.batch:
+        raise LearningError("train.processes must be from 1 to train.batch: each computes a part of a batch")
     if recipe.data.window < 0:
         raise LearningError(f"data.window is {recipe.data.window:g}; write seconds, or 0 for the longest clip's")
     if data.outline.outputs < 1 or (recipe.task == "classes" and data.outline.outputs < 2):

@@ -164,7 +164,9 @@ class Subject:
 
         @torch.no_grad()
         def say(pixels: Tensor) -> float:
-            video = encoded["video"].of(features(pixels).mean(dim=(2, 3))[None])
+            token = features(pixels).mean(dim=(2, 3))[None]
+            beside = encoded["video"].x[..., token.shape[-1] :]
+            video = encoded["video"].of(torch.cat([token, beside], dim=-1))
             return float(score({**encoded, "video": video}))
 
         maps = frozen_cam(self.network, encoded, self.task, label, features(pictures))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from models.learning.errors import LearningError
 
@@ -12,18 +13,26 @@ _HAN = r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_HAN}]+|(?:(?![{_HAN}])\w)+(?:['’-](?:(?![{_HAN}])\w)+)*")
 
 
+class Piece(NamedTuple):
+    """A word and where it stands: `text[start:end]` of what was cut, in lower case."""
+
+    word: str
+    start: int
+    end: int
+
+
 def cut_words(text: str) -> tuple[str, ...]:
     """The words of a text, in lower case, without signs. LearningError where it is Chinese and jieba is missing."""
-    return tuple(_pieces(text))
+    return tuple(piece.word for piece in cut_pieces(text, _chinese))
 
 
-def _pieces(text: str) -> Iterator[str]:
+def cut_pieces(text: str, chinese: Callable[[str], Sequence[str]]) -> Iterator[Piece]:
+    """The same with their places; `chinese` cuts a run of Chinese into words that are the run when they are joined."""
     for found in _WORD.finditer(text):
-        word = found.group().casefold()
-        if re.match(rf"[{_HAN}]", word):
-            yield from _chinese(word)
-        else:
-            yield word
+        run, start = found.group(), found.start()
+        for word in chinese(run) if re.match(rf"[{_HAN}]", run) else (run,):
+            yield Piece(word.casefold(), start, start + len(word))
+            start += len(word)
 
 
 def _chinese(run: str) -> list[str]:

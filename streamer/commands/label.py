@@ -5,6 +5,7 @@ Decoding runs on a thread of its own ahead of the engine by a bounded number of 
 
 from __future__ import annotations
 
+import dataclasses
 import queue
 import threading
 import time
@@ -18,7 +19,16 @@ from streamer.answer import Answer, segment_of
 from streamer.clock import rfc3339
 from streamer.decide import EventDetector, EventPolicy, labels_of, likeliest
 from streamer.engine import Engine
-from streamer.media import AudioChunk, EpochStart, Frame, Progress, SourceEvent, Window
+from streamer.media import (
+    WORDS_REACH_NS,
+    AudioChunk,
+    EpochStart,
+    Frame,
+    Progress,
+    SaidWord,
+    SourceEvent,
+    Window,
+)
 from streamer.messages import Event, Segment
 from streamer.people.watch import Findings, PeopleWatch
 from streamer.window import Windower, WindowPolicy
@@ -38,15 +48,20 @@ class Labelled:
 
 
 Reader = Callable[[], Iterator[SourceEvent]]
+Words = Callable[[int, int], tuple[SaidWord, ...]]
+"""Gives what was said between two media times, oldest first. Asked in the order of the windows."""
 
 
-def label(name: str, read: Reader, engine: Engine, people: PeopleWatch | None = None) -> Iterator[Labelled]:
+def label(
+    name: str, read: Reader, engine: Engine, people: PeopleWatch | None = None, words: Words | None = None
+) -> Iterator[Labelled]:
     """Label one file.
 
     Args:
         name: what the segments call it.
         read: gives its media from the start, media time from 0; runs on a thread of its own.
         people: watches who is in the picture; None: nobody does.
+        words: what is said, for an engine that reads it; None: nobody listens.
 
     Yields:
         one item a hop, in order; what was read before a failure is yielded before it is raised.
@@ -59,6 +74,8 @@ def label(name: str, read: Reader, engine: Engine, people: PeopleWatch | None = 
     with _Windows(name, read, engine) as windows:
         try:
             for batch in windows.batches():
+                if words is not None:
+                    batch = [_reading(window, words) for window in batch]
                 started_ns = time.monotonic_ns()
                 results = engine.run(batch)
                 # Nobody waits for a file: its segments tell how long their batch took to compute, and no latency else.
@@ -75,6 +92,10 @@ def label(name: str, read: Reader, engine: Engine, people: PeopleWatch | None = 
                     yield Labelled(segment, events, window.end_ns)
         finally:
             engine.forget(name)
+
+
+def _reading(window: Window, words: Words) -> Window:
+    return dataclasses.replace(window, words=words(window.start_ns - WORDS_REACH_NS, window.end_ns))
 
 
 class _Windows:

@@ -137,6 +137,10 @@ def label_files(
         engine.look_for_people(load_detector(weights, threads, console.fetching))
     transcript = None if written is None else _transcripts(engine, weights, console)
     console.fetched()
+    if engine.geometry.reads_text and written is None:
+        console.err.print(f"{model} reads what is said, and nobody listens: it labels without; --speech listens")
+    if engine.geometry.reads_people and not people:
+        console.err.print(f"{model} reads who is in the picture, and nobody looks: it labels without; --people looks")
     wanted = _Wanted(as_json, len(media) > 1, people, transcript, written)
     failures: list[StreamerError] = []
     for path in media:
@@ -174,7 +178,8 @@ def _transcripts(engine: Engine, weights: Path | None, console: Console) -> Call
     found = find_speech(None, weights, console.fetching)
     if isinstance(found, str):
         raise WeightsError(f"what is said can't be written down: {found}")
-    writer, geometry = Writer(WritingSettings()), engine.geometry
+    geometry = engine.geometry
+    writer = Writer(WritingSettings(reads=geometry.reads_text))
 
     def make(path: str, name: str) -> Transcript:
         sound = sound_of(path, geometry, geometry.frame_rates[0])
@@ -219,8 +224,9 @@ def _label_file(path: str, engine: Engine, console: Console, wanted: _Wanted) ->
             console.lines.print(Text(name, "bold"))
         watch = PeopleWatch(name, PeopleSettings(), fall_judges()) if wanted.people else None
         options = DecodeOptions(looks=wanted.people)
-        items = label(name, lambda: read_file(path, geometry, rate, options), engine, watch)
         transcript = None if wanted.transcript is None else wanted.transcript(path, name)
+        words = transcript.words if transcript is not None and geometry.reads_text else None
+        items = label(name, lambda: read_file(path, geometry, rate, options), engine, watch, words)
         try:
             for item in items if transcript is None else transcript.speaking(items):
                 line = Text(encode(item.segment).decode()) if wanted.as_json else offline_line(item.segment)

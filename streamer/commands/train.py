@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamer.commands import learning_options
+from streamer.commands import falls, learning_options
 from streamer.errors import UserError, WeightsError
 
 if TYPE_CHECKING:
@@ -67,11 +67,19 @@ def train(
 
     With --folds nothing is learned for use: it says how good the recipe is at speakers, sources or folds that it has
     not met, and leaves folds.json.
+
+    \b
+    streamer train falls --data clips/    trains what tells falls, from SUBJECT_ANYTHING.mp4 and labels.tsv, and
+                                          measures it with each subject left out in turn
     """
     from models.learning.errors import LearningError
     from streamer.commands.folds import Turns, in_turn
 
     try:
+        if recipe == falls.NAME:
+            if resume or leave_out or folds is not None or seeds > 1 or device or minutes is not None:
+                raise UserError("falls takes --data, --out, --seed, --weights and --json; leave the other options out")
+            return falls.train_falls(folder, out, seed, weights, as_json)
         found = _recipe(recipe, seed, minutes)
         target = out or Path("learned") / found.name
         if folds is not None:
@@ -147,16 +155,18 @@ def _run(recipe: Recipe, folder: Path, out: Path, how: _How) -> Trained:
 def sources_of(recipe: Recipe, weights: Path | None) -> Sources:
     """The cache of features, and the pretrained weights where an encoder of the recipe is one of theirs."""
     from models.learning.cache import Sources
+    from models.learning.errors import LearningError
     from models.learning.keep import frozen
-    from models.weights import WeightsFetchError, cache_dir, fetch
+    from models.weights import cache_dir
     from streamer.commands.terminal import Console
 
-    if not frozen(recipe):
+    roles = frozen(recipe)
+    if not roles:
         return Sources(cache_dir())
     console = Console()
     try:
-        return Sources(cache_dir(), fetch(weights, console.fetching))
-    except WeightsFetchError as error:
+        return Sources.usual(weights, roles, console.fetching)
+    except LearningError as error:
         raise WeightsError(str(error)) from error
     finally:
         console.fetched()

@@ -15,10 +15,11 @@ from streamer.commands.label import Labelled
 from streamer.commands.subtitles import Cue, cues_of
 from streamer.decide import likeliest
 from streamer.errors import MediaError, StreamerError
-from streamer.media import AudioChunk, Geometry
+from streamer.media import AudioChunk, Geometry, SaidWord
 from streamer.messages import MIN_SCORE, Label, Share, Speech
 from streamer.sources.replay import read_file
 from streamer.speech.heard import Heard
+from streamer.speech.reading import Reading, read_words
 from streamer.speech.written import ToWrite, Written
 from streamer.speechconfig import keyword_labels
 
@@ -41,6 +42,8 @@ class Transcript:
         self._heard = heard
         self._write = write
         self._waiting: deque[_Utterance] = deque()
+        self._reading = Reading()
+        self._begun_ns = 0
         self._is_over = False
         self.cues: list[Cue] = []
 
@@ -59,6 +62,12 @@ class Transcript:
         if held is not None:
             yield _said(held, self._rest())
 
+    def words(self, start_ns: int, end_ns: int) -> tuple[SaidWord, ...]:
+        """What is said in this stretch of the file, for who reads it."""
+        while not self._is_over and self._begun_ns < end_ns:
+            self._take()
+        return self._reading.between(start_ns, end_ns)
+
     def _until(self, end_ns: int) -> list[_Utterance]:
         while not self._is_over and (not self._waiting or self._waiting[-1].end_ns <= end_ns):
             self._take()
@@ -76,7 +85,9 @@ class Transcript:
         if heard is None:
             self._is_over = True
             return
+        self._begun_ns = heard.start_ns
         written = self._write(ToWrite("".join(word.text for word in heard.words), heard.language))
+        self._reading.put(heard.utterance, read_words(heard, written))
         if not written.words:
             return
         self.cues += cues_of(heard.start_ns, heard.end_ns, written.text)

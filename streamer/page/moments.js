@@ -1,9 +1,12 @@
-// The moments of a window: two strips over its time, pictures above and sound below, and the same as a table.
+// The moments of a window: a strip a modality over its time, pictures above, then sound and words, and the same as a
+// table.
 
 import { clockTime, made, percent } from "./words.js";
 
-const NAMES = { video: "pictures", audio: "sound" };
-const ONE = { video: "picture", audio: "sound" };
+const NAMES = { video: "pictures", audio: "sound", text: "words" };
+const ONE = { video: "picture", audio: "sound", text: "word" };
+// Few models read words; of the others nothing is said.
+const modalities = (why) => ["video", "audio", ...(why.text?.length ? ["text"] : [])];
 
 export class Moments {
   constructor(element) {
@@ -17,7 +20,7 @@ export class Moments {
   draw(why) {
     const window = { from: Date.parse(why.start), to: Date.parse(why.end) };
     const open = this.element.querySelector("details")?.open ?? false;
-    const strips = ["video", "audio"].map((modality) => strip(modality, why[modality], window, why.heat?.at));
+    const strips = modalities(why).map((modality) => strip(modality, why[modality], window, why.heat?.at));
     this.element.replaceChildren(made("h3", "", "Which moments count"), ...strips, scale(window), table(why, window));
     this.element.querySelector("details").open = open;
   }
@@ -80,7 +83,7 @@ function table(why, { from }) {
   grid.append(made("thead"), made("tbody"));
   grid.tHead.append(head);
   const seconds = (at) => ((Date.parse(at) - from) / 1000).toFixed(2);
-  for (const modality of ["video", "audio"])
+  for (const modality of modalities(why))
     why[modality].forEach((moment, index) => {
       const row = made("tr");
       row.append(Object.assign(made("th", "", `${ONE[modality]} ${index + 1}`), { scope: "row" }));

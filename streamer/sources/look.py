@@ -7,8 +7,8 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from models.changes import Changes
 from streamer.media import LOOK_SIZE, Look
-from streamer.sources.changes import Changes
 from streamer.sources.picture import scaled, turned
 
 

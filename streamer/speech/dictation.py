@@ -129,4 +129,6 @@ class Dictation:
 
 
 def _to_write(heard: Heard) -> ToWrite:
-    return ToWrite("".join(word.text for word in heard.words), heard.language, growing=not heard.final)
+    settled = sum(len(word.text) for word in heard.words[: heard.settled])
+    text = "".join(word.text for word in heard.words)
+    return ToWrite(text, heard.language, growing=not heard.final, settled=settled)

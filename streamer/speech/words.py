@@ -8,14 +8,16 @@ dictionary is read when the first Chinese words come: half a second and 180 MB, 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import opencc
 import regex
 
+from models.learning.words import cut_pieces
 from streamer.speech.redact import MASK
+from streamer.speech.written import ReadPiece
 
 Script = Literal["simplified", "traditional", "as_heard"]
 _CHINESE = frozenset({"zh", "yue", "wuu"})
@@ -84,6 +86,31 @@ class Words:
             place = mask.end()
         return [*words, *self._cut(text[place:], language)]
 
+    def read(self, text: str, language: str) -> list[ReadPiece]:
+        """The words of `text` and their places, cut as `streamer train` cuts what networks learn from; Chinese in the
+        characters asked for."""
+        narrow = _LETTERS.sub(lambda found: "".join(map(_narrow, found[0])), text)
+        convert = self._script_of(language)
+        return [ReadPiece(convert(piece.word), piece.start, piece.end) for piece in cut_pieces(narrow, self._by_jieba)]
+
+    def _script_of(self, language: str) -> Callable[[str], str]:
+        if language not in _CHINESE or self._script == "as_heard":
+            return str
+        return self.simplified if self._script == "simplified" else self._to_traditional.convert
+
+    def _by_jieba(self, run: str) -> list[str]:
+        plain = self._plain(run)
+        words, place = [], 0
+        for word in self._tagger.tokenizer.cut(plain):
+            words.append(run[place : place + len(word)])
+            place += len(word)
+        return words
+
+    def _plain(self, run: str) -> str:
+        """`run` in the characters of the dictionary, where that keeps every character's place."""
+        plain = self.simplified(run)
+        return plain if len(plain) == len(run) else run
+
     def _cut(self, text: str, language: str) -> Iterator[Word]:
         if language not in _CHINESE:
             yield from _by_rules(text)
@@ -97,11 +124,8 @@ class Words:
 
     def _by_dictionary(self, run: str) -> Iterator[Word]:
         # The dictionary is one of simplified words; traditional ones are found where they would be.
-        plain = self.simplified(run)
-        if len(plain) != len(run):
-            plain = run
         place = 0
-        for pair in self._tagger.cut(plain):
+        for pair in self._tagger.cut(self._plain(run)):
             text = run[place : place + len(pair.word)]
             place += len(pair.word)
             if _WORDLIKE.search(text):
@@ -126,6 +150,11 @@ class Words:
         for word in self._dictionary:
             tokenizer.add_word(self.simplified(word), tag="nz")
         return jieba.posseg.POSTokenizer(tokenizer)
+
+
+def read_plainly(text: str) -> Iterator[ReadPiece]:
+    """As `Words.read` without dictionaries: Chinese character by character."""
+    return (ReadPiece(*piece) for piece in cut_pieces(text, list))
 
 
 def _by_rules(text: str) -> Iterator[Word]:

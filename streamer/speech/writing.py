@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streamer.speech.keywords import Keywords
 from streamer.speech.redact import growing, redact
-from streamer.speech.words import Words
+from streamer.speech.words import Words, read_plainly
 from streamer.speech.written import ToWrite, WritingSettings, Written
 
 
@@ -13,6 +13,7 @@ class Writer:
 
     def __init__(self, settings: WritingSettings) -> None:
         self._redacts = settings.redact
+        self._reads = settings.reads
         self._words = Words(settings.script, settings.dictionary)
         self._keywords = Keywords(settings.keywords, self._words.simplified, settings.fuzzy)
 
@@ -24,7 +25,8 @@ class Writer:
         words = self._words.cut(text, heard.language)
         plain = tuple(word.text for word in words)
         said = () if heard.growing else tuple(self._keywords.said(plain))
-        return Written(text, plain, tuple(word.tag for word in words), said)
+        read = tuple(self._words.read(_settled(heard), heard.language)) if self._reads else ()
+        return Written(text, plain, tuple(word.tag for word in words), said, read)
 
 
 def write_plainly(settings: WritingSettings, heard: ToWrite) -> Written:
@@ -36,4 +38,9 @@ def write_plainly(settings: WritingSettings, heard: ToWrite) -> Written:
         text = growing(text) if heard.growing else redact(text)
     words = [word.text for word in plain.cut(text, "")]
     said = () if heard.growing else tuple(Keywords(settings.keywords, str, settings.fuzzy).said(words))
-    return Written(text, tuple(words), ("",) * len(words), said)
+    read = tuple(read_plainly(_settled(heard))) if settings.reads else ()
+    return Written(text, tuple(words), ("",) * len(words), said, read)
+
+
+def _settled(heard: ToWrite) -> str:
+    return heard.text[: heard.settled] if heard.growing else heard.text

@@ -26,7 +26,8 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     """A label, by its place among the model's, and what a window's scores were computed from.
 
     video, audio: tokens, float16 in this machine's byte order, oldest first. pictures: JPEGs, one a video token; None
-    where it is not kept. video_when, audio_when: seconds from the window's start, one a token.
+    where it is not kept. text: words by their numbers in the checkpoint's vocabulary. video_when and the like: seconds
+    from the window's start, one a token.
     """
 
     label: int
@@ -35,14 +36,16 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     pictures: list[bytes | None]
     video_when: list[float] = []
     audio_when: list[float] = []
+    text: list[int] = []
+    text_when: list[float] = []
 
 
 class Explained(msgspec.Struct, frozen=True, gc=False):
     """What the label rests on.
 
-    score, share: of the window, as fused anew. video, audio: (the token's own probability before calibration, mass) a
-    token. picture: which of the pictures counts most; None where none counts. heat: row by row over that picture, empty
-    where it was not kept.
+    score, share: of the window, as fused anew. video, audio, text: (the token's own probability before calibration,
+    mass) a token. picture: which of the pictures counts most; None where none counts. heat: row by row over that
+    picture, empty where it was not kept.
     """
 
     score: float
@@ -53,6 +56,7 @@ class Explained(msgspec.Struct, frozen=True, gc=False):
     rows: int = 0
     columns: int = 0
     heat: list[float] = []
+    text: list[tuple[float, float]] = []
 
 
 class Graphs(msgspec.Struct, frozen=True):
@@ -148,7 +152,7 @@ def session(path: str) -> Any:
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def only(graph: Any, outputs: list[str], feeds: dict[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+def only(graph: Any, outputs: list[str], feeds: dict[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
     """A graph's `outputs`, without computing what they don't need."""
     options = onnxruntime.RunOptions()
     options.only_execute_path_to_fetches = True

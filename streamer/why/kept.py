@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from streamer.answer import Answer
 from streamer.clock import Clock
-from streamer.media import Basis, Picture, Token
+from streamer.media import Basis, Picture, ReadWord, Token
 from streamer.messages import Label, Reason, Segment, Status
 from streamer.why.jpeg import PictureEncoder
 
@@ -21,6 +21,7 @@ KEPT_NS = 120_000_000_000
 KEPT_BYTES = 64 * 1024 * 1024
 # What a note of a segment, a label in it, and a token or picture take beside their numbers (measured).
 _RECORD_BYTES, _LABEL_BYTES, _ITEM_BYTES = 500, 200, 150
+_WORD_BYTES = 150
 
 
 @dataclass(slots=True)
@@ -40,7 +41,7 @@ class _Item:
 @dataclass(frozen=True, slots=True, eq=False)
 class _Record:
     """What is noted of a segment. By index: `video` and `audio`, what its scores rest on, and `shown`, the pictures of
-    its window where they may be shown."""
+    its window where they may be shown. text: the words they rest on."""
 
     ring: _Ring
     told_ns: int
@@ -56,10 +57,11 @@ class _Record:
     video: tuple[int, ...]
     audio: tuple[int, ...]
     shown: tuple[int, ...]
+    text: tuple[ReadWord, ...]
 
     @property
     def size(self) -> int:
-        return _RECORD_BYTES + _LABEL_BYTES * len(self.labels)
+        return _RECORD_BYTES + _LABEL_BYTES * len(self.labels) + _WORD_BYTES * len(self.text)
 
 
 @dataclass(slots=True, eq=False)
@@ -160,6 +162,7 @@ class Kept:
                 () if basis is None else tuple(token.index for token in basis.video),
                 () if basis is None else tuple(token.index for token in basis.audio),
                 shown,
+                () if basis is None else basis.text,
             )
             self._hold(record, basis or Basis())
             self._drop_old(now_ns)
@@ -266,7 +269,7 @@ def _past(record: _Record) -> Past:
     ring = record.ring
     basis = None
     if record.computed:
-        basis = Basis(_tokens(ring.pictures, record.video), _tokens(ring.patches, record.audio))
+        basis = Basis(_tokens(ring.pictures, record.video), _tokens(ring.patches, record.audio), record.text)
     jpegs = {index: ring.pictures[index].jpeg for index in record.video}
     return Past(
         record.epoch,

@@ -87,6 +87,8 @@ class Reasons:
             [past.pictures.get(token.index) for token in basis.video],
             [(token.media_ns - past.start_ns) / NS_PER_S for token in basis.video],
             [(token.media_ns - past.start_ns + middle_ns) / NS_PER_S for token in basis.audio],
+            [word.number for word in basis.text],
+            [word.seconds_from(past.start_ns) for word in basis.text],
         )
 
     def _unknown(self, label: str) -> str:
@@ -109,6 +111,7 @@ class Reasons:
             share=Share(*(round(part, 4) for part in told.share)) if published is None else published.share,
             video=_moments(self._picture_spans(past, basis.video), told.video, past.wall_offset_ns),
             audio=_moments(self._patch_spans(basis.audio), told.audio, past.wall_offset_ns),
+            text=_moments([(word.start_ns, word.end_ns) for word in basis.text], told.text, past.wall_offset_ns),
             heat=heat,
             note=note,
         )

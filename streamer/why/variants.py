@@ -28,6 +28,7 @@ from streamer.why.explain import Asked, Explained, Graphs, only, session, stacke
 from streamer.why.jpeg import decode
 
 _Array = NDArray[np.float32]
+_Feed = NDArray[Any]  # words are integers
 
 # Moments a modality: at 25 pictures a second neighbours say the same, and are taken away together.
 _MOST = 24
@@ -45,7 +46,7 @@ _LEAST = 1e-4  # log-odds: less is rounding
 class _Window:
     """A window as the fusion takes it: a row of each input, and for each modality groups of neighbouring tokens."""
 
-    row: dict[str, _Array]
+    row: dict[str, _Feed]
     groups: dict[str, list[slice]]
 
 
@@ -61,8 +62,9 @@ class VariantExplainer:
 
     @cached_property
     def _widths(self) -> dict[str, int]:
-        """Of the tokens of each modality that the fusion takes."""
-        return {entry.name: entry.shape[-1] for entry in self._fusion.get_inputs() if "_" not in entry.name}
+        """Of the tokens of each modality that the fusion takes; 0 for text, whose tokens are numbers of words."""
+        taken = (entry for entry in self._fusion.get_inputs() if "_" not in entry.name)
+        return {entry.name: 0 if entry.name == "text" else entry.shape[-1] for entry in taken}
 
     def explain(self, asked: Asked) -> Explained:
         """The window's moments, and the heat map over the picture that counts most."""
@@ -74,6 +76,7 @@ class VariantExplainer:
             (float(share[0]), float(share[1]), float(share[2])),
             self._moments(window, "video", asked.label),
             self._moments(window, "audio", asked.label),
+            text=self._moments(window, "text", asked.label),
         )
         masses = [mass for _, mass in told.video]
         if not any(masses):
@@ -88,14 +91,16 @@ class VariantExplainer:
         return msgspec.structs.replace(told, picture=most, rows=rows, columns=columns, heat=values)
 
     def _window(self, asked: Asked) -> _Window:
-        given = {"video": (asked.video, asked.video_when), "audio": (asked.audio, asked.audio_when)}
-        row: dict[str, _Array] = {}
+        tokens = {"video": asked.video, "audio": asked.audio}
+        whens = {"video": asked.video_when, "audio": asked.audio_when, "text": asked.text_when}
+        row: dict[str, _Feed] = {}
         groups: dict[str, list[slice]] = {}
         for name, width in self._widths.items():
-            tokens, when = given[name]
-            row[name], row[f"{name}_mask"] = stacked(tokens, width)
-            row[f"{name}_when"] = np.array([when or [0.0]], np.float32)
-            bounds = np.linspace(0, len(tokens), min(len(tokens), _MOST) + 1).round().astype(int)
+            fed = _numbered(asked.text) if name == "text" else stacked(tokens[name], width)
+            row[name], row[f"{name}_mask"] = fed
+            row[f"{name}_when"] = np.array([whens[name] or [0.0]], np.float32)
+            count = len(asked.text if name == "text" else tokens[name])
+            bounds = np.linspace(0, count, min(count, _MOST) + 1).round().astype(int)
             groups[name] = [slice(int(one), int(other)) for one, other in itertools.pairwise(bounds)]
         return _Window(row, groups)
 
@@ -105,7 +110,8 @@ class VariantExplainer:
         if not groups:
             return []
         mask = f"{name}_mask"
-        without, alone = [], []
+        without: list[dict[str, _Feed]] = []
+        alone: list[dict[str, _Feed]] = []
         for group in groups:
             kept = window.row[mask].copy()
             kept[0, group] = 0.0
@@ -160,15 +166,15 @@ class VariantExplainer:
         return session(self._graphs.features or self._graphs.frame)
 
     def _odds_of_tokens(self, window: _Window, place: int, tokens: _Array, label: int) -> _Array:
-        """The label's log-odds with each of `tokens` `[V, W]` for the picture's own: `[V]`."""
-        variants = []
+        """The label's log-odds with each of `tokens` `[V, W]` for the picture's own: `[V]`; who is seen in it stays."""
+        variants: list[dict[str, _Feed]] = []
         for token in tokens:
             video = window.row["video"].copy()
-            video[0, place] = token
+            video[0, place, : len(token)] = token
             variants.append({"video": video})
         return self._odds(window, variants, label)
 
-    def _odds(self, window: _Window, variants: Sequence[dict[str, _Array]], label: int) -> _Array:
+    def _odds(self, window: _Window, variants: Sequence[dict[str, _Feed]], label: int) -> _Array:
         """The label's log-odds in the window with each of the changes: `[V]`."""
         found = []
         for at in range(0, len(variants), _ROWS):
@@ -180,9 +186,14 @@ class VariantExplainer:
             found.append(self._run(["odds"], feeds)[0][:, label])
         return np.concatenate(found)
 
-    def _run(self, outputs: list[str], feeds: dict[str, _Array]) -> list[_Array]:
+    def _run(self, outputs: list[str], feeds: dict[str, _Feed]) -> list[_Array]:
         taken = {entry.name for entry in self._fusion.get_inputs()}
         return only(self._fusion, outputs, {name: array for name, array in feeds.items() if name in taken})
+
+
+def _numbered(words: list[int]) -> tuple[_Feed, _Array]:
+    """Words as the fusion wants them, int64 `[1, N]` and their mask; where there are none, one that is masked."""
+    return np.array([words or [0]], np.int64), np.full((1, max(1, len(words))), bool(words), np.float32)
 
 
 def _places(looked: Sequence[float], margin: float) -> Iterator[tuple[float, float, float, float]]:

@@ -19,9 +19,9 @@ from safetensors.numpy import save_file
 from models import checkpoint as checkpoints
 from models.checkpoint import Checkpoint, CheckpointError
 from models.config import Geometry, LabelInfo
-from models.learning.recipe import Recipe, TextRecipe
+from models.learning.recipe import DataRecipe, Recipe
 from models.weights import Weights
-from tests.learned import FROZEN, LIPS, NAMES, learned_checkpoint
+from tests.learned import FROZEN, LIPS, NAMES, TALKING, learned_checkpoint
 
 WEIGHTS = Weights(
     files=MappingProxyType({}),
@@ -225,7 +225,11 @@ def test_other_encoders_than_it_was_trained_on_are_refused(pretrained: Weights, 
     [
         (replace(FROZEN, task="numbers"), "learned", "tells numbers.*streamer eval"),
         (FROZEN, "pretrained", "pretrained encoders.*streamer train"),
-        (replace(FROZEN, video=None, audio=None, text=TextRecipe(layers=1)), "learned", "reads text alone"),
+        (
+            replace(TALKING, video=None, audio=None, data=DataRecipe(window=0.1)),
+            "learned",
+            "words without times.*window",
+        ),
     ],
 )
 def test_what_tells_no_labels_says_what_it_is_for(recipe: Recipe, kind: str, words: str, tmp_path: Path) -> None:

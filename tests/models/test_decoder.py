@@ -134,20 +134,21 @@ def test_joint_scores_are_ctc_and_decoder_by_their_shares() -> None:
     torch.testing.assert_close(scores[0.3], 0.7 * scores[0.0] + 0.3 * scores[1.0])
 
 
-def test_times_teach_what_is_said_when() -> None:
-    """With times, each moment is asked for the third of the symbol that is said then, and for silence outside; symbols
-    without times ask nothing, and padding takes no part."""
+def test_times_teach_where_to_look() -> None:
+    """With times, what is added is the logarithm of the attention outside a symbol's moments and the next beside them;
+    symbols without times ask nothing, and padding takes no part."""
     torch.manual_seed(0)
-    decoder = SequenceDecoder(16, 3, SequenceRecipe(align=1.0)).eval()
+    decoder = SequenceDecoder(16, 3, SequenceRecipe(align=2.0)).eval()
+    plain = SequenceDecoder(16, 3, SequenceRecipe()).eval()
+    plain.load_state_dict(decoder.state_dict())
+    with torch.no_grad():
+        decoder.energy.weight.zero_()  # looks everywhere alike
+        plain.energy.weight.zero_()
     part = memory(2, 12)
     target = torch.tensor([[1, 2], [0, -1]])
     times = torch.tensor([[[0.03, 0.15], [0.19, 0.31]], [[torch.nan, torch.nan], [torch.nan, torch.nan]]])
-    plain = SequenceDecoder(16, 3, SequenceRecipe()).eval()
-    plain.load_state_dict(decoder.state_dict())
     added = decoder.loss(part, target, times) - plain.loss(part, target, times)
-    silent, right = 9, [9, 3, 4, 5, 9, 6, 7, 8, 9, 9, 9, 9]
-    log_p = torch.log_softmax(decoder.third(part.x[0]), dim=-1)
-    assert decoder.third.out_features == silent + 1
-    smooth = 0.9 * log_p[range(12), right] + 0.1 * log_p.mean(dim=1)
-    torch.testing.assert_close(added, torch.stack([-smooth.mean(), torch.tensor(0.0)]), rtol=1e-4, atol=1e-5)
+    # With 40 ms on each side 0.00 to 0.16 and 0.16 to 0.32: 5 of 12 steps each.
+    expected = 2.0 * 0.7 * -np.log(5 / 12)
+    torch.testing.assert_close(added, torch.tensor([expected, 0.0], dtype=torch.float32), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(decoder.loss(padded(part, 3), target, times), decoder.loss(part, target, times))

@@ -46,12 +46,13 @@ class Adversarial(Method):
         video, audio = recipe.video, recipe.audio
         if (
             recipe.text is not None
-            or (video is not None and (video.encoder != "efficientnet" or video.change))
+            or (video is not None and (video.encoder != "efficientnet" or video.change or video.people))
+            or (video is not None and video.smoothness)
             or (audio is not None and audio.encoder != "yamnet")
         ):
             raise LearningError(
                 f"{recipe.name}: gan needs frozen encoders of what is seen and heard (efficientnet without change, "
-                "yamnet); take --method masked or contrastive"
+                "smoothness and people, yamnet); take --method masked or contrastive"
             )
         # Without dropout: the penalties need a smooth D.
         super().__init__(replace(recipe, fusion=replace(recipe.fusion, dropout=0.0)), outline)

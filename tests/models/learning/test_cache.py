@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import tarfile
+import threading
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +121,17 @@ def test_weights_that_are_not_there(tmp_path: Path) -> None:
     """A folder without them is one clear line."""
     with pytest.raises(LearningError, match="missing"):
         Sources.usual(tmp_path)
+
+
+def test_threads_may_ask_for_the_code_at_once() -> None:
+    """To find a class its file is parsed, which only one thread may do at a time."""
+    classes = [Store, Sources, Maker, ThreadPoolExecutor, multiprocessing.Process, zipfile.ZipFile, tarfile.TarFile]
+    begin = threading.Barrier(len(classes))
+
+    def digest(kind: type) -> str:
+        begin.wait(30)
+        return code_digest(kind)
+
+    with ThreadPoolExecutor(len(classes)) as pool:
+        found = list(pool.map(digest, classes))
+    assert found == [code_digest(kind) for kind in classes] and len(set(found)) == len(classes)

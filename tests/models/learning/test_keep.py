@@ -214,3 +214,19 @@ def test_a_recipe_may_ask_for_shorter_windows() -> None:
     short = replace(recipe, data=replace(recipe.data, window=2.0))
     assert keep.geometry(short, outline, network).window_ns == 2_000_000_000
     assert keep.geometry(recipe, outline, network).window_ns == 5_000_000_000
+
+
+def test_matrices_may_be_kept_in_half_precision(tmp_path: Path) -> None:
+    """The file is about half as long; what comes back is a network in single precision that says nearly the same, and
+    kept again it is the same file."""
+    network, made = learned()
+    whole, half, again = (tmp_path / f"{name}.safetensors" for name in ("whole", "half", "again"))
+    keep.save_checkpoint(whole, network, made)
+    small = replace(made, recipe=replace(made.recipe, train=replace(made.recipe.train, stored="float16")))
+    keep.save_checkpoint(half, network, small)
+    assert half.stat().st_size < 0.6 * whole.stat().st_size
+    loaded = keep.load_network(half)
+    for name, value in loaded.network.state_dict().items():
+        torch.testing.assert_close(value, network.state_dict()[name], rtol=1e-3, atol=1e-6)
+    keep.save_checkpoint(again, loaded.network, small)
+    assert again.read_bytes() == half.read_bytes()

@@ -6,11 +6,12 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch import nn
 
 from models.learning import optimiser
-from models.learning.network import Network
+from models.learning.network import Network, Outline
 from models.learning.optimiser import Average
-from models.learning.recipe import TrainRecipe
+from models.learning.recipe import Recipe, TrainRecipe, VideoRecipe
 from tests.models.learning import tiny
 
 
@@ -65,6 +66,21 @@ def test_an_average_follows_slowly() -> None:
     average.update(made, 0)  # in the beginning its decay is a tenth: it forgets where it came from
     for mean, old in zip(average.network.parameters(), before, strict=True):
         torch.testing.assert_close(mean, old + 0.1 + 0.9 * 0.9)
+
+
+def test_statistics_are_averaged_like_the_weights_they_belong_to() -> None:
+    """Running means of batch norms move by the same share as weights; counters are copied."""
+    recipe = Recipe("r", video=VideoRecipe("lips", 25))
+    made = Network(recipe, Outline(3))
+    average = Average(made, 0.9)
+    norms = [next(m for m in one.modules() if isinstance(m, nn.BatchNorm2d)) for one in (made, average.network)]
+    assert norms[0].running_mean is not None and norms[0].num_batches_tracked is not None
+    with torch.no_grad():
+        norms[0].running_mean.add_(1.0)
+        norms[0].num_batches_tracked.add_(7)
+    average.update(made, 1000)
+    torch.testing.assert_close(norms[1].running_mean, torch.full_like(norms[0].running_mean, 0.1))
+    assert norms[1].num_batches_tracked == 7
 
 
 def test_the_optimiser_goes_through_tensors() -> None:

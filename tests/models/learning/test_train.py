@@ -203,6 +203,12 @@ def test_ends_when_nothing_gets_better(tmp_path: Path) -> None:
     assert epochs[-1] == done.epochs + 2 < 20
 
 
+def test_the_last_epoch_is_kept_where_the_recipe_says_so(tmp_path: Path) -> None:
+    """Whatever validation says of it, and then it says nothing about the end either."""
+    done = run(tmp_path, rate=1e-30, patience=2, epochs=5, keep="last")
+    assert (done.ended, done.epochs) == ("epochs", 5)
+
+
 def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
     """Resuming what is finished makes no step and gives the same figures; its state holds no tensors any more."""
     first = run(tmp_path)

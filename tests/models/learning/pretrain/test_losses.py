@@ -104,7 +104,13 @@ def test_pooled_counts_what_is_there() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"text": TextRecipe()}, {"video": VideoRecipe("lips")}, {"video": VideoRecipe(change=True)}]
+    "change",
+    [
+        {"text": TextRecipe()},
+        {"video": VideoRecipe("lips")},
+        {"video": VideoRecipe(change=True)},
+        {"video": VideoRecipe(smoothness=True)},
+    ],
 )
 def test_gan_needs_frozen_encoders(change: dict[str, object]) -> None:
     """Other encoders are refused, with what to take instead."""

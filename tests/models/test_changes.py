@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.sources.changes import Changes
+from models.changes import Changes
 
 S = 1_000_000_000
 HOP = S // 2
