@@ -78,11 +78,25 @@ def redact(text: str) -> str:
 
 def growing(text: str) -> str:
     """`text`, of which more words may follow, up to what may become personal data by them; masked like `redact`."""
-    for pattern in (_OPEN_EMAIL, _OPEN_NUMBER):
-        if found := pattern.search(text):
-            # Of a word that is cut into (`E12345 6`) nothing stays.
-            text = _WORD_END.sub("", text[: found.start()])
-    return redact(text).rstrip()
+    # Each is looked for in all of the text: what one would take is where the other is open.
+    found = [pattern.search(text) for pattern in (_OPEN_EMAIL, _OPEN_NUMBER)]
+    shown = _cut(text, min((each.start() for each in found if each), default=len(text)))
+    # A cut may fall within what is masked as it is: into the address of `one at one dot one one`.
+    spans = _personal(text)
+    while straddled := [start for start, end in spans if start < len(shown) < end]:
+        shown = _cut(shown, min(straddled))
+    return redact(shown).rstrip()
+
+
+def _cut(text: str, end: int) -> str:
+    """`text` up to there; of a word that is cut into (`E12345 6`) nothing stays."""
+    return _WORD_END.sub("", text[:end]) if end < len(text) else text
+
+
+def _personal(text: str) -> list[tuple[int, int]]:
+    """Where everything lies that would be masked by itself."""
+    numbers = [found for found in _NUMBER.finditer(text) if _count(found[0]) >= _LEAST_DIGITS]
+    return [found.span() for found in (*_EMAIL.finditer(text), *_MIXED.finditer(text), *numbers)]
 
 
 def _count(run: str) -> int:

@@ -113,6 +113,9 @@ _CHINESE = st.lists(st.sampled_from([*"一三八零幺救命点号是，7", "艾
 @_SHARED
 @example([" john", " dot", " 1", " 2", " 3", " at", " x", " dot", " com"], 5)
 @example([" a", " 1", " 2", " 3", " 4", " 5", " 6", " 7"], 4)
+@example([" one", " at", " one", " dot", " one", " one"], 6)
+@example(["一", "一", "一", "一", "一", "12", "com", "一"], 8)
+@example([" a", " double", " one", " one", " 0013"], 3)
 @given(_ENGLISH | _CHINESE, st.integers(0, 20))
 def test_a_partial_text_never_shows_what_the_whole_masks(words: list[str], known: int) -> None:
     """Whatever is said later, what was shown of the first words is what the whole text begins with."""
